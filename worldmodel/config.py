@@ -1,0 +1,195 @@
+"""Frozen configurations of the world model, and its named sizes.
+
+A configuration says what the weights are; nothing about training, devices or data belongs here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+Recurrence = Literal["ssd", "rotary_ssd"]
+Objective = Literal["teacher_forcing", "diffusion_forcing"]
+Memory = Literal["block_scan", "none"]
+
+
+def _require(condition: bool, rule: str, value: object) -> None:
+    if not condition:
+        raise ValueError(f"{rule}, got {value}.")
+
+
+@dataclass(frozen=True)
+class TokenizerConfig:
+    """A frame of ``frame_size`` x ``frame_size`` pixels becomes a latent of ``latent_channels`` on a grid.
+
+    Attributes:
+        frame_size: Height and width of a frame in pixels.
+        channels: Width of each down-sampling stage; each stage halves the resolution.
+        latent_channels: Channels of the latent.
+        num_residual_blocks: Residual blocks at the lowest resolution, in encoder and decoder each.
+    """
+
+    frame_size: int = 64
+    channels: tuple[int, ...] = (16, 32, 64)
+    latent_channels: int = 8
+    num_residual_blocks: int = 1
+
+    def __post_init__(self) -> None:
+        _require(len(self.channels) >= 1, "`channels` must name at least one stage", self.channels)
+        _require(
+            self.frame_size % 2 ** len(self.channels) == 0,
+            f"`frame_size` must be divisible by 2**len(channels)={2 ** len(self.channels)}",
+            self.frame_size,
+        )
+        _require(self.latent_channels >= 1, "`latent_channels` must be at least 1", self.latent_channels)
+
+    @property
+    def latent_size(self) -> int:
+        """Height and width of the latent."""
+        return self.frame_size // 2 ** len(self.channels)
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) of one frame's latent."""
+        return (self.latent_channels, self.latent_size, self.latent_size)
+
+
+@dataclass(frozen=True)
+class BackboneConfig:
+    """The stack of layers: block-wise state-space scan, frame-local attention, MLP.
+
+    Attributes:
+        width: Channels ``D`` of a token.
+        conditioning_width: Channels of the conditioning vector that drives AdaLN.
+        block_sizes: One block edge per layer, in tokens; each must divide the token grid.
+        head_dim: Channels ``P`` of one scan head and of one attention head.
+        expand: The scan's inner width is ``expand * width``.
+        state_dim: State size ``N`` per channel of the scan.
+        num_groups: Groups that share B and C (Mamba-2); ignored by ``rotary_ssd``, which is per head.
+        recurrence: ``ssd`` (Mamba-2) or ``rotary_ssd`` (complex state, Mamba-3).
+        memory: ``block_scan``, or ``none`` for the window-only baseline.
+        window: Previous frames ``k`` that local attention sees, besides the frame itself.
+        mlp_ratio: The MLP's inner width is ``mlp_ratio * width``.
+        half_life_frames: Shortest and longest half-life of the state at initialisation, in frames.
+    """
+
+    width: int = 64
+    conditioning_width: int = 48
+    block_sizes: tuple[int, ...] = (2, 1, 2, 1)
+    head_dim: int = 32
+    expand: int = 1
+    state_dim: int = 64
+    num_groups: int = 1
+    recurrence: Recurrence = "ssd"
+    memory: Memory = "block_scan"
+    window: int = 4
+    mlp_ratio: float = 3.0
+    half_life_frames: tuple[float, float] = (4.0, 1024.0)
+
+    def __post_init__(self) -> None:
+        inner = self.expand * self.width
+        _require(inner % self.head_dim == 0, f"`head_dim` must divide expand*width={inner}", self.head_dim)
+        _require(self.width % self.head_dim == 0, f"`head_dim` must divide width={self.width}", self.head_dim)
+        _require(self.head_dim % 4 == 0, "`head_dim` must be divisible by 4", self.head_dim)
+        _require(self.state_dim % 2 == 0, "`state_dim` must be even", self.state_dim)
+        heads = inner // self.head_dim
+        _require(heads % self.num_groups == 0, f"`num_groups` must divide the {heads} heads", self.num_groups)
+        _require(self.window >= 1, "`window` must be at least 1 frame", self.window)
+        _require(len(self.block_sizes) >= 1, "`block_sizes` must name at least one layer", self.block_sizes)
+
+    @property
+    def num_layers(self) -> int:
+        """Number of layers ``L``."""
+        return len(self.block_sizes)
+
+    @property
+    def num_heads(self) -> int:
+        """Heads ``H`` of the scan."""
+        return self.expand * self.width // self.head_dim
+
+
+@dataclass(frozen=True)
+class WorldModelConfig:
+    """Everything needed to build a world model around its weights.
+
+    Attributes:
+        tokenizer: Frames to latents and back.
+        patch_size: Edge, in latent sites, of the square that makes one token.
+        backbone: The stack of layers.
+        action_dim: Width ``A`` of the float action (one-hot for discrete actions).
+        discrete_actions: Whether actions are one-hot.
+        proprio_dim: Width of the odometry vector; 0 for a model from actions alone.
+        objective: ``teacher_forcing`` (denoising frames only read memory) or ``diffusion_forcing``.
+        num_bins: Bins of the two-hot reward and value heads.
+        value_head: Whether a head predicts the return-to-go of the policy that made the data.
+        value_discount: Discount of that return, per frame.
+        imagined_noise_level: Noise level told to the clean stream for imagined frames, in [0, 0.1].
+        env_id: Environment the weights were trained for; agents check it.
+        env_kwargs_json: Its keyword arguments, as JSON.
+    """
+
+    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
+    patch_size: int = 4
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    action_dim: int = 6
+    discrete_actions: bool = True
+    proprio_dim: int = 4
+    objective: Objective = "teacher_forcing"
+    num_bins: int = 41
+    value_head: bool = True
+    value_discount: float = 0.97
+    imagined_noise_level: float = 0.0
+    env_id: str = ""
+    env_kwargs_json: str = "{}"
+
+    def __post_init__(self) -> None:
+        size = self.tokenizer.latent_size
+        _require(size % self.patch_size == 0, f"`patch_size` must divide the latent's {size}", self.patch_size)
+        for block in self.backbone.block_sizes:
+            _require(
+                self.grid_size % block == 0,
+                f"every block size must divide the token grid of {self.grid_size}x{self.grid_size}",
+                block,
+            )
+        _require(self.action_dim >= 1, "`action_dim` must be at least 1", self.action_dim)
+        _require(self.proprio_dim >= 0, "`proprio_dim` must be at least 0", self.proprio_dim)
+        _require(self.num_bins >= 3 and self.num_bins % 2 == 1, "`num_bins` must be odd and at least 3", self.num_bins)
+        _require(
+            0.0 <= self.imagined_noise_level <= 0.1,
+            "`imagined_noise_level` must be in [0, 0.1]",
+            self.imagined_noise_level,
+        )
+
+    @property
+    def grid_size(self) -> int:
+        """Tokens along one edge of a frame."""
+        return self.tokenizer.latent_size // self.patch_size
+
+    @property
+    def tokens_per_frame(self) -> int:
+        """Tokens of one frame."""
+        return self.grid_size**2
+
+
+def tiny(**overrides: object) -> WorldModelConfig:
+    """2x2 tokens a 64x64 frame, under half a million parameters: demo and notebooks on two CPU cores."""
+    return WorldModelConfig(**overrides)  # type: ignore[arg-type]
+
+
+def small(**overrides: object) -> WorldModelConfig:
+    """4x4 tokens a 64x64 frame, about 15 million parameters: memory results and GPU figures."""
+    defaults: dict[str, object] = {
+        "tokenizer": TokenizerConfig(channels=(64, 128, 256), latent_channels=8, num_residual_blocks=2),
+        "patch_size": 2,
+        "backbone": BackboneConfig(
+            width=256,
+            conditioning_width=192,
+            block_sizes=(4, 2, 1, 4, 2, 1, 4, 2, 1),
+            head_dim=64,
+            expand=1,
+            state_dim=64,
+            num_groups=4,
+            mlp_ratio=4.0,
+        ),
+    }
+    return WorldModelConfig(**{**defaults, **overrides})  # type: ignore[arg-type]
