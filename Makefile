@@ -46,7 +46,7 @@ help:  ## say what each target does
 demo: $(VENV)/.installed  ## plan in mazes with the shipped world model; writes runs/demo/ (about 3 minutes)
 	$(BIN)/lssvwm demo --out $(OUT)
 
-test: $(VENV)/.installed-dev  ## run the tests on $(JOBS) processes, one thread each
+test: $(VENV)/.installed-dev  ## run the tests on JOBS=2 processes, one thread each
 	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) $(PYTEST_ARGS)
 
 lint: $(VENV)/.installed-dev  ## check style and formatting with ruff
@@ -71,7 +71,7 @@ bench: $(VENV)/.installed-dev  ## measure the speed of the maze environment
 	$(BIN)/python benchmarks/maze_speed.py
 
 ifeq ($(NOTEBOOKS),)
-notebooks:  ## run every notebook in examples/
+notebooks:
 	@echo "No notebooks in examples/ yet: nothing to run."
 else
 notebooks: $(VENV)/.installed-notebooks  ## run every notebook in examples/

@@ -1,0 +1,144 @@
+"""The command line: ``lssvwm COMMAND [flags]``.
+
+Only the chosen command's module is imported. Such a module offers ``run(args)``, whose argument is annotated with a
+frozen dataclass; each field becomes a flag and its docstring the flag's help (tyro). A module whose flags depend on one
+another may instead offer ``parse(arguments: list[str], prog: str)``, which returns what ``run`` takes.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import typing
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import ModuleType, TracebackType
+
+from lssvwm_agents import __version__
+from lssvwm_agents.errors import UserError
+
+
+@dataclass(frozen=True)
+class _Command:
+    """The words that choose a command, the module that carries it out, and one line about it."""
+
+    words: tuple[str, ...]
+    module: str
+    summary: str
+
+
+COMMANDS = (
+    _Command(("collect",), "lssvwm_agents.commands.collect", "Play episodes and write them to a store."),
+    _Command(("train",), "lssvwm_agents.commands.train", "Train a tokenizer and a world model."),
+    _Command(("plan",), "lssvwm_agents.commands.plan", "Let a planning agent play an environment."),
+    _Command(
+        ("evaluate", "planning"),
+        "lssvwm_agents.commands.evaluate_planning",
+        "Score the planner beside random, explorer and oracle.",
+    ),
+    _Command(("demo",), "lssvwm_agents.commands.demo", "Plan in unseen mazes with the shipped world model."),
+)
+
+
+def usage() -> str:
+    """The overview that ``lssvwm --help`` prints."""
+    lines = ["usage: lssvwm COMMAND [flags]", "", "Agents that plan inside a long-memory video world model.", ""]
+    lines += [f"  lssvwm {' '.join(command.words):<20}{command.summary}" for command in COMMANDS]
+    lines += ["", "`lssvwm COMMAND --help` lists a command's flags; `lssvwm --version` says which version this is."]
+    lines += ["Set LSSVWM_DEBUG=1 to see where an error came from."]
+    return "\n".join(lines)
+
+
+def find_command(arguments: Sequence[str]) -> tuple[_Command, list[str]]:
+    """The command that the first words of ``arguments`` name, and the arguments after it.
+
+    Raises:
+        UserError: When no command is named so.
+    """
+    for command in COMMANDS:
+        count = len(command.words)
+        if tuple(arguments[:count]) == command.words:
+            return command, list(arguments[count:])
+    known = ", ".join("`" + " ".join(command.words) + "`" for command in COMMANDS)
+    raise UserError(f"There is no command `{arguments[0]}`; choose one of {known}.")
+
+
+def argument_class(module: ModuleType) -> type:
+    """The dataclass that ``module.run`` takes, read from its annotation."""
+    hints = typing.get_type_hints(module.run)
+    hints.pop("return", None)
+    (annotation,) = hints.values()
+    return typing.cast(type, annotation)
+
+
+def execute(arguments: Sequence[str]) -> None:
+    """Carry out one command; errors are raised."""
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(usage())
+        return
+    if arguments[0] == "--version":
+        print(f"lssvwm-agents {__version__}")
+        return
+    if arguments[0] == "evaluate" and arguments[1:2] in ([], ["-h"], ["--help"]):
+        print("usage: lssvwm evaluate planning [flags]\n\nWhat can be evaluated: planning.")
+        return
+    command, rest = find_command(arguments)
+    prog = " ".join(("lssvwm", *command.words))
+    module = importlib.import_module(command.module)
+    if hasattr(module, "parse"):
+        parsed = module.parse(rest, prog)
+    else:
+        import tyro
+
+        parsed = tyro.cli(argument_class(module), prog=prog, args=rest)
+    module.run(parsed)
+
+
+def _raised_by_us(traceback: TracebackType | None) -> bool:
+    """Whether the innermost frame of a traceback lies in this package."""
+    name = ""
+    while traceback is not None:
+        name = traceback.tb_frame.f_globals.get("__name__", "")
+        traceback = traceback.tb_next
+    return name == "lssvwm_agents" or name.startswith("lssvwm_agents.")
+
+
+def explain(error: BaseException) -> str | None:
+    """One sentence for an error that the user can mend; None for any other error, which is a fault of the program."""
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, FileNotFoundError):
+        return f"There is no file `{error.filename}`." if error.filename else str(error)
+    if isinstance(error, ImportError) and error.name is None and _raised_by_us(error.__traceback__):
+        return str(error)
+    if isinstance(error, ValueError) and _raised_by_us(error.__traceback__):
+        return str(error)
+    return None
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Carry out one command.
+
+    Args:
+        arguments: The words after ``lssvwm``; None takes them from the command line.
+
+    Returns:
+        The exit status: 0; 2 when the user can mend what was wrong, after one sentence on stderr; 130 when interrupted.
+    """
+    try:
+        execute(sys.argv[1:] if arguments is None else arguments)
+    except KeyboardInterrupt:
+        print("lssvwm: interrupted.", file=sys.stderr)
+        return 130
+    except Exception as error:
+        sentence = explain(error)
+        if sentence is None or os.environ.get("LSSVWM_DEBUG", "0") not in ("", "0"):
+            raise
+        print(f"lssvwm: {sentence}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
