@@ -5,12 +5,13 @@ A configuration says what the weights are; nothing about training, devices or da
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import asdict, dataclass, field, fields
+from typing import Literal, TypeVar
 
 Recurrence = Literal["ssd", "rotary_ssd"]
 Objective = Literal["teacher_forcing", "diffusion_forcing"]
 Memory = Literal["block_scan", "none"]
+_T = TypeVar("_T")
 
 
 def _require(condition: bool, rule: str, value: object) -> None:
@@ -30,7 +31,7 @@ class TokenizerConfig:
     """
 
     frame_size: int = 64
-    channels: tuple[int, ...] = (16, 32, 64)
+    channels: tuple[int, ...] = (16, 32, 48)
     latent_channels: int = 8
     num_residual_blocks: int = 1
 
@@ -74,7 +75,7 @@ class BackboneConfig:
     """
 
     width: int = 64
-    conditioning_width: int = 48
+    conditioning_width: int = 40
     block_sizes: tuple[int, ...] = (2, 1, 2, 1)
     head_dim: int = 32
     expand: int = 1
@@ -83,7 +84,7 @@ class BackboneConfig:
     recurrence: Recurrence = "ssd"
     memory: Memory = "block_scan"
     window: int = 4
-    mlp_ratio: float = 3.0
+    mlp_ratio: float = 2.0
     half_life_frames: tuple[float, float] = (4.0, 1024.0)
 
     def __post_init__(self) -> None:
@@ -193,3 +194,29 @@ def small(**overrides: object) -> WorldModelConfig:
         ),
     }
     return WorldModelConfig(**{**defaults, **overrides})  # type: ignore[arg-type]
+
+
+def config_to_dict(config: WorldModelConfig) -> dict[str, object]:
+    """Plain JSON values, nested as the dataclasses are."""
+    return asdict(config)
+
+
+def config_from_dict(values: dict[str, object]) -> WorldModelConfig:
+    """The inverse of :func:`config_to_dict`.
+
+    Raises:
+        ValueError: If a field is not one of this version's.
+    """
+    values = dict(values)
+    nested = {"tokenizer": TokenizerConfig, "backbone": BackboneConfig}
+    for name, cls in nested.items():
+        if isinstance(values.get(name), dict):
+            values[name] = _build(cls, values[name])  # type: ignore[arg-type]
+    return _build(WorldModelConfig, values)
+
+
+def _build(cls: type[_T], values: dict[str, object]) -> _T:
+    known = {f.name for f in fields(cls)}  # type: ignore[arg-type]
+    unknown = sorted(set(values) - known)
+    _require(not unknown, f"{cls.__name__} has only the fields {sorted(known)}", unknown)
+    return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})

@@ -1,0 +1,77 @@
+"""What the features of a clean frame say: reward, continuation, value, and the next odometry.
+
+Reward and value are categorical over bins spaced evenly in symlog (two-hot; DreamerV3, arXiv 2301.04104, section "Critic
+learning"); the prediction is the mean of the bins in plain units, so that rare rewards are not biased.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+SYMLOG_LIMIT = 4.0
+
+
+def symlog(x: torch.Tensor) -> torch.Tensor:
+    """sign(x) log(1 + |x|)."""
+    return torch.sign(x) * torch.log1p(torch.abs(x))
+
+
+def symexp(x: torch.Tensor) -> torch.Tensor:
+    """The inverse of :func:`symlog`."""
+    return torch.sign(x) * torch.expm1(torch.abs(x))
+
+
+class TwoHot(nn.Module):
+    """A scalar as a distribution over ``num_bins`` bins in [-symexp(4), symexp(4)], about -53.6 to 53.6."""
+
+    def __init__(self, num_bins: int) -> None:
+        super().__init__()
+        self.register_buffer("bins", symexp(torch.linspace(-SYMLOG_LIMIT, SYMLOG_LIMIT, num_bins)), persistent=False)
+        self.bins: torch.Tensor
+
+    def mean(self, logits: torch.Tensor) -> torch.Tensor:
+        """Expected value: (..., bins) -> (...)."""
+        return (torch.softmax(logits, -1) * self.bins.to(logits.dtype)).sum(-1)
+
+    def target(self, value: torch.Tensor) -> torch.Tensor:
+        """Weights on the two neighbouring bins whose mean is the value: (...) -> (..., bins)."""
+        bins = self.bins.to(value.dtype)
+        value = value.clamp(bins[0], bins[-1])
+        above = torch.searchsorted(bins, value.contiguous()).clamp(1, len(bins) - 1)
+        low, high = bins[above - 1], bins[above]
+        weight = (value - low) / (high - low)
+        hot_low, hot_high = F.one_hot(above - 1, len(bins)), F.one_hot(above, len(bins))
+        return hot_low * (1 - weight)[..., None] + hot_high * weight[..., None]
+
+    def loss(self, logits: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        """Cross-entropy against the two-hot target: (..., bins), (...) -> (...)."""
+        return -(self.target(value.float()) * torch.log_softmax(logits.float(), -1)).sum(-1)
+
+
+class Heads(nn.Module):
+    """Small MLPs on the features (B, ..., F) of clean frames."""
+
+    def __init__(self, feature_dim: int, action_dim: int, proprio_dim: int, num_bins: int, value: bool) -> None:
+        super().__init__()
+        self.two_hot = TwoHot(num_bins)
+        hidden = feature_dim // 2
+        self.reward = _mlp(feature_dim, hidden, num_bins)
+        self.continuation = nn.Linear(feature_dim, 1)
+        self.value = _mlp(feature_dim, hidden, num_bins) if value else None
+        self.proprio = _mlp(feature_dim + proprio_dim + action_dim, hidden, proprio_dim) if proprio_dim else None
+        nn.init.zeros_(self.continuation.weight)
+        nn.init.constant_(self.continuation.bias, 4.0)
+
+    def next_proprio(self, features: torch.Tensor, proprio: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
+        """Standardised odometry after ``action``: (...,F), (...,P) standardised, (...,A) -> (...,P)."""
+        assert self.proprio is not None
+        return proprio + self.proprio(torch.cat([features, proprio.to(features.dtype), action.to(features.dtype)], -1))
+
+
+def _mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
+    last = nn.Linear(hidden, outputs)
+    nn.init.zeros_(last.weight)
+    nn.init.zeros_(last.bias)
+    return nn.Sequential(nn.Linear(inputs, hidden), nn.SiLU(), last)

@@ -1,0 +1,86 @@
+"""One layer: block-wise scan, local attention, MLP, each a residual branch behind AdaLN-zero."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from lssvwm_agents.worldmodel.attention import FrameAttention
+from lssvwm_agents.worldmodel.config import BackboneConfig
+from lssvwm_agents.worldmodel.ssm import BlockScan
+from lssvwm_agents.worldmodel.state import LayerState
+
+
+class Stream(NamedTuple):
+    """Tokens (B,T,h,w,D) of frames, and their conditioning (B,T,K)."""
+
+    tokens: torch.Tensor
+    conditioning: torch.Tensor
+
+
+class Layer(nn.Module):
+    """Updates a writing stream and a reading stream (either may be absent) and the layer's memory."""
+
+    def __init__(self, config: BackboneConfig, block: int, grid: tuple[int, int]) -> None:
+        super().__init__()
+        self.width, self.grid = config.width, grid
+        self.scan = BlockScan(config, block, grid) if config.memory == "block_scan" else None
+        self.attention = FrameAttention(config)
+        inner = int(config.mlp_ratio * config.width)
+        self.mlp = nn.Sequential(nn.Linear(config.width, inner), nn.GELU(approximate="tanh"), nn.Linear(inner, config.width))
+        self.modulation = nn.Linear(config.conditioning_width, 9 * config.width)
+        nn.init.zeros_(self.modulation.weight)
+        nn.init.zeros_(self.modulation.bias)
+
+    def initial_state(self, batch: int, like: torch.Tensor) -> LayerState:
+        """The memory of ``batch`` fresh episodes: zeros."""
+        tokens = self.grid[0] * self.grid[1]
+        if self.scan is None:
+            scan = angle = like.new_zeros(batch, 0)
+        else:
+            scan, angle = self.scan.initial_state(batch, like)
+        keys = self.attention.initial_state(batch, tokens, like)
+        return LayerState(scan, angle, keys, torch.zeros_like(keys))
+
+    def forward(
+        self, write: Stream | None, read: Stream | None, state: LayerState
+    ) -> tuple[Stream | None, Stream | None, LayerState]:
+        """Run the three branches on both streams."""
+        w = _Branches(write, self.modulation, self.width) if write is not None else None
+        r = _Branches(read, self.modulation, self.width) if read is not None else None
+        scan, angle, keys, values = state.scan, state.angle, state.keys, state.values
+        if self.scan is not None:
+            out_w, out_r, scan, angle = self.scan(w and w.enter(0), r and r.enter(0), scan, angle)
+            _leave(w, out_w, 0), _leave(r, out_r, 0)
+        out_w, out_r, keys, values = self.attention(w and w.enter(1), r and r.enter(1), keys, values)
+        _leave(w, out_w, 1), _leave(r, out_r, 1)
+        for branches in (w, r):
+            if branches is not None:
+                branches.leave(self.mlp(branches.enter(2)), 2)
+        return w and w.stream(), r and r.stream(), LayerState(scan, angle, keys, values)
+
+
+class _Branches:
+    """A stream on its way through a layer: normalise and modulate before a branch, gate and add after it."""
+
+    def __init__(self, stream: Stream, modulation: nn.Linear, width: int) -> None:
+        self.tokens, self.conditioning, self.width = stream.tokens, stream.conditioning, width
+        self.parts = modulation(stream.conditioning)[:, :, None, None, :].chunk(9, dim=-1)
+
+    def enter(self, branch: int) -> torch.Tensor:
+        shift, scale = self.parts[3 * branch], self.parts[3 * branch + 1]
+        return F.rms_norm(self.tokens, (self.width,)) * (1 + scale) + shift
+
+    def leave(self, out: torch.Tensor, branch: int) -> None:
+        self.tokens = self.tokens + self.parts[3 * branch + 2] * out
+
+    def stream(self) -> Stream:
+        return Stream(self.tokens, self.conditioning)
+
+
+def _leave(branches: _Branches | None, out: torch.Tensor | None, branch: int) -> None:
+    if branches is not None and out is not None:
+        branches.leave(out, branch)

@@ -1,0 +1,302 @@
+"""The world model: a long-memory video simulator that observes real frames and imagines new ones.
+
+Long-Context State-Space Video World Models (Po et al. 2025, arXiv 2505.20171), with actions in place of given poses, one frame
+at a time, differentiable, and with heads for reward, continuation, value and odometry.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import PyTorchModelHubMixin
+from torch import nn
+
+from lssvwm_agents.worldmodel.backbone import Backbone, BackboneOutput, Frames
+from lssvwm_agents.worldmodel.config import WorldModelConfig, config_from_dict, config_to_dict
+from lssvwm_agents.worldmodel.heads import Heads
+from lssvwm_agents.worldmodel.sampler import sample
+from lssvwm_agents.worldmodel.scan import Backend
+from lssvwm_agents.worldmodel.ssm import BlockScan
+from lssvwm_agents.worldmodel.state import LayerState, WorldState
+from lssvwm_agents.worldmodel.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One imagined frame of ``B`` episodes, or with a time axis after the batch, T of them.
+
+    Attributes:
+        latent: (B, [T,] C, h, w).
+        features: (B, [T,] F).
+        reward: (B[, T]) expected reward that comes with the frame.
+        continuation: (B[, T]) probability that the episode goes on after it.
+        proprio: (B, [T,] P) odometry, or None for a model without.
+        value: (B[, T]) expected discounted sum of the rewards after it, under the policy that made the training data, or None.
+    """
+
+    latent: torch.Tensor
+    features: torch.Tensor
+    reward: torch.Tensor
+    continuation: torch.Tensor
+    proprio: torch.Tensor | None
+    value: torch.Tensor | None
+
+
+class WorldModel(
+    nn.Module,
+    PyTorchModelHubMixin,  # type: ignore[misc]
+    library_name="lssvwm-agents",
+    coders={WorldModelConfig: (config_to_dict, config_from_dict)},
+):
+    """A differentiable simulator with long memory. It is also a planner's ``Dynamics``: it has ``step`` and ``repeat``.
+
+    Shapes: B batch, T frames, A action width (one-hot for discrete actions), P odometry width. ``actions[:, t]`` led to frame t.
+    """
+
+    def __init__(self, config: WorldModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.tokenizer = Tokenizer(config.tokenizer)
+        self.backbone = Backbone(config)
+        self.heads = Heads(
+            self.backbone.feature_dim, config.action_dim, config.proprio_dim, config.num_bins, config.value_head
+        )
+
+    @property
+    def feature_dim(self) -> int:
+        """Width ``F`` of the features."""
+        return self.backbone.feature_dim
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.backbone.position.device
+
+    def set_scan_backend(self, backend: Backend) -> WorldModel:
+        """Choose the scan implementation of every layer; it changes speed, not results."""
+        for module in self.modules():
+            if isinstance(module, BlockScan):
+                module.backend = backend
+        return self
+
+    # --- state -------------------------------------------------------------------------------------------------------------
+
+    def initial_state(self, batch_size: int) -> WorldState:
+        """The state before an episode's first frame, for ``batch_size`` episodes."""
+        if batch_size < 1:
+            raise ValueError(f"`batch_size` must be at least 1, got {batch_size}.")
+        zeros = self.backbone.position.new_zeros
+        return WorldState(
+            layers=self.backbone.initial_layers(batch_size),
+            features=zeros(batch_size, self.feature_dim),
+            proprio=zeros(batch_size, self.config.proprio_dim),
+            proprio_known=zeros(batch_size),
+        )
+
+    def repeat(self, state: WorldState, n: int) -> WorldState:
+        """Fork every row n times (row b*n + i is the i-th fork of row b)."""
+        return state.repeat(n)
+
+    # --- real frames -------------------------------------------------------------------------------------------------------
+
+    def observe(
+        self,
+        state: WorldState,
+        frames: torch.Tensor,
+        actions: torch.Tensor,
+        proprio: torch.Tensor | None = None,
+        action_known: torch.Tensor | None = None,
+    ) -> tuple[WorldState, torch.Tensor]:
+        """Take real frames into memory, in parallel over time.
+
+        Args:
+            state: Of ``B`` episodes.
+            frames: (B,T,3,H,W) in [0, 1].
+            actions: (B,T,A); ``actions[:, t]`` led to frame t.
+            proprio: (B,T,P) odometry, or None where there is none.
+            action_known: (B,T) False where no action led to the frame (the first after a reset). Default: for discrete actions,
+                where the row is not all zeros; for continuous ones, everywhere.
+
+        Returns:
+            The new state and the frames' features (B,T,F). Cutting a video into several calls changes nothing.
+
+        Raises:
+            ValueError: If a shape does not fit.
+        """
+        return self.observe_latents(state, self.tokenizer.encode(frames), actions, proprio, action_known)
+
+    def observe_latents(
+        self,
+        state: WorldState,
+        latents: torch.Tensor,
+        actions: torch.Tensor,
+        proprio: torch.Tensor | None = None,
+        action_known: torch.Tensor | None = None,
+    ) -> tuple[WorldState, torch.Tensor]:
+        """As :meth:`observe`, from latents (B,T,C,h,w) that were encoded before."""
+        batch, time = latents.shape[:2]
+        self._check_actions(actions, (batch, time))
+        if batch != state.batch_size:
+            raise ValueError(f"frames must have the state's batch size {state.batch_size}, got {batch}.")
+        known = latents.new_full((batch, time), float(proprio is not None))
+        if proprio is None:
+            proprio = latents.new_zeros(batch, time, self.config.proprio_dim)
+        elif proprio.shape != (batch, time, self.config.proprio_dim):
+            raise ValueError(
+                f"`proprio` must be (B, T, P)={(batch, time, self.config.proprio_dim)}, got {tuple(proprio.shape)}."
+            )
+        frames = Frames(
+            latents=latents,
+            noise_level=latents.new_zeros(batch, time),
+            action=actions,
+            action_known=self._action_known(actions) if action_known is None else action_known,
+            proprio=proprio,
+            proprio_known=known,
+        )
+        return self._write(state, frames)
+
+    # --- imagined frames ---------------------------------------------------------------------------------------------------
+
+    def step(
+        self,
+        state: WorldState,
+        action: torch.Tensor,
+        num_denoising_steps: int = 1,
+        generator: torch.Generator | None = None,
+        proprio: torch.Tensor | None = None,
+    ) -> tuple[WorldState, Prediction]:
+        """Imagine the frame that ``action`` leads to, and remember it.
+
+        Args:
+            state: Of ``B`` episodes.
+            action: (B,A) float.
+            num_denoising_steps: 1 gives the mean of what may come, 8 or more give samples.
+            generator: Source of noise when there is more than one denoising step.
+            proprio: (B,P) odometry of the new frame if it is known; else the model predicts it.
+
+        Raises:
+            ValueError: If a shape does not fit.
+        """
+        self._check_actions(action, (state.batch_size,))
+        known = state.proprio_known
+        standardise = self.backbone.conditioning.standardise
+        if proprio is not None:
+            known = torch.ones_like(known)
+        elif self.config.proprio_dim:
+            ahead = self.heads.next_proprio(state.features, standardise(state.proprio), action)
+            proprio = self.backbone.conditioning.restore(ahead)
+        else:
+            proprio = state.proprio
+
+        shape = (state.batch_size, 1, *self.config.tokenizer.latent_shape)
+        condition = (
+            action[:, None],
+            action.new_ones(state.batch_size, 1),
+            proprio[:, None],
+            known[:, None],
+        )
+
+        def denoise(noisy: torch.Tensor, level: float) -> torch.Tensor:
+            noise_level = noisy.new_full((state.batch_size, 1), level)
+            clean = self._read(Frames(noisy, noise_level, *condition), state.layers).clean
+            assert clean is not None
+            return clean
+
+        latent = sample(denoise, shape, num_denoising_steps, generator, self.backbone.position)
+        level = latent.new_full((state.batch_size, 1), self.config.imagined_noise_level)
+        state, features = self._write(state, Frames(latent, level, *condition))
+        return state, self._predict(latent[:, 0], features[:, 0], state)
+
+    def imagine(
+        self,
+        state: WorldState,
+        actions: torch.Tensor,
+        proprio: torch.Tensor | None = None,
+        num_denoising_steps: int = 1,
+        generator: torch.Generator | None = None,
+    ) -> tuple[WorldState, Prediction]:
+        """Imagine ``T`` frames under actions (B,T,A) and, where it is known, odometry (B,T,P). Differentiable in all of them."""
+        self._check_actions(actions, (state.batch_size, actions.shape[1] if actions.ndim == 3 else -1))
+        predictions = []
+        for t in range(actions.shape[1]):
+            given = None if proprio is None else proprio[:, t]
+            state, prediction = self.step(state, actions[:, t], num_denoising_steps, generator, given)
+            predictions.append(prediction)
+        return state, stack_predictions(predictions)
+
+    def decode(self, latent: torch.Tensor) -> torch.Tensor:
+        """Latents (..., C, h, w) -> frames (..., 3, H, W) in [0, 1]."""
+        return self.tokenizer.decode(latent)
+
+    # --- files -------------------------------------------------------------------------------------------------------------
+
+    def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> str | None:
+        """Write config.json and model.safetensors, each whole or not at all."""
+        target = Path(save_directory)
+        target.mkdir(parents=True, exist_ok=True)
+        staging = tempfile.mkdtemp(prefix=".saving-", dir=target)
+        try:
+            result: str | None = super().save_pretrained(staging, **kwargs)
+            for name in sorted(os.listdir(staging), reverse=True):  # weights before the config that announces them
+                os.replace(os.path.join(staging, name), target / name)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+        return result
+
+    # --- inside ------------------------------------------------------------------------------------------------------------
+
+    def _write(self, state: WorldState, frames: Frames) -> tuple[WorldState, torch.Tensor]:
+        out = self.backbone(frames, None, state.layers)
+        after = WorldState(out.layers, out.features[:, -1], frames.proprio[:, -1], frames.proprio_known[:, -1])
+        return after, out.features
+
+    def _read(self, noisy: Frames, layers: tuple[LayerState, ...]) -> BackboneOutput:
+        if self.config.objective == "teacher_forcing":
+            out: BackboneOutput = self.backbone(None, noisy, layers)
+        else:  # the noisy frame enters a fork of memory, which is then thrown away
+            out = self.backbone(noisy, None, layers, denoise_writes=True)
+        return out
+
+    def _predict(self, latent: torch.Tensor, features: torch.Tensor, state: WorldState) -> Prediction:
+        heads = self.heads
+        return Prediction(
+            latent=latent,
+            features=features,
+            reward=heads.two_hot.mean(heads.reward(features)),
+            continuation=torch.sigmoid(heads.continuation(features)).squeeze(-1),
+            proprio=state.proprio if self.config.proprio_dim else None,
+            value=None if heads.value is None else heads.two_hot.mean(heads.value(features)),
+        )
+
+    def _action_known(self, actions: torch.Tensor) -> torch.Tensor:
+        if self.config.discrete_actions:
+            return (actions.detach().abs().sum(-1) > 0).to(actions.dtype)
+        return actions.new_ones(actions.shape[:-1])
+
+    def _check_actions(self, actions: torch.Tensor, lead: tuple[int, ...]) -> None:
+        expected = (*lead, self.config.action_dim)
+        if tuple(actions.shape) != expected:
+            names = "(B, A)" if len(lead) == 1 else "(B, T, A)"
+            raise ValueError(f"actions must be {names}={expected} floats, got {tuple(actions.shape)}.")
+
+
+def stack_predictions(predictions: list[Prediction]) -> Prediction:
+    """T predictions (B, ...) -> one with a time axis (B, T, ...).
+
+    Raises:
+        ValueError: If there are none.
+    """
+    if not predictions:
+        raise ValueError("at least 1 action is needed to imagine a frame, got 0.")
+
+    def stack(name: str) -> Any:
+        values = [getattr(prediction, name) for prediction in predictions]
+        return None if values[0] is None else torch.stack(values, dim=1)
+
+    return Prediction(*(stack(name) for name in ("latent", "features", "reward", "continuation", "proprio", "value")))

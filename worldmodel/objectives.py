@@ -1,0 +1,240 @@
+"""What training minimises. Pure functions of a module and a batch; every draw comes from the generator that is handed in.
+
+For data-parallel training noise is drawn for the global batch and each process takes its rows: a run on two processes sees the
+numbers of a run on one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+
+from lssvwm_agents.worldmodel.backbone import Frames
+from lssvwm_agents.worldmodel.batch import WindowBatch
+from lssvwm_agents.worldmodel.model import WorldModel
+from lssvwm_agents.worldmodel.noise import add_noise
+from lssvwm_agents.worldmodel.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class TokenizerLossConfig:
+    """Weights of the tokenizer's loss.
+
+    Attributes:
+        mse: Weight of the squared error.
+        mae: Weight of the absolute error.
+        latent_penalty: Weight of the mean squared latent beyond 3 deviations' worth, which keeps latents bounded.
+    """
+
+    mse: float = 1.0
+    mae: float = 0.2
+    latent_penalty: float = 1e-4
+
+
+def tokenizer_loss(
+    tokenizer: Tokenizer, frames: torch.Tensor, config: TokenizerLossConfig
+) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """Reconstruction error on frames (B,3,H,W) in [0, 1]; returns a scalar and its parts."""
+    latents = tokenizer.encode(frames)
+    error = tokenizer.decode_unclamped(latents) - frames
+    mse, mae = error.square().mean(), error.abs().mean()
+    loss = config.mse * mse + config.mae * mae + config.latent_penalty * latents.square().mean()
+    psnr = -10.0 * torch.log10(mse.detach().clamp(min=1e-10))
+    return loss, {"tokenizer/mse": mse.detach(), "tokenizer/mae": mae.detach(), "tokenizer/psnr": psnr}
+
+
+@dataclass(frozen=True)
+class ObjectiveConfig:
+    """How noise is drawn and what each part of the loss weighs.
+
+    Attributes:
+        full_noise_share: Share of frames denoised from pure noise (level 1): the ones that must be recalled or predicted.
+        clean_noise_max: The clean stream carries noise of a level uniform in [0, this], told to the model.
+        action_dropout: Share of windows whose actions are hidden.
+        proprio_dropout: Share of windows whose odometry is hidden.
+        self_prediction_share: Share of updates in which the end of the clean stream is the model's own one-step predictions.
+        clean_prefix_share: Diffusion forcing: share of windows with a clean prefix longer than half.
+        reward_weight: Of the reward head's cross-entropy.
+        continuation_weight: Of the continuation head's cross-entropy.
+        value_weight: Of the value head's cross-entropy.
+        proprio_weight: Of the next-odometry head's squared error.
+    """
+
+    full_noise_share: float = 0.5
+    clean_noise_max: float = 0.1
+    action_dropout: float = 0.1
+    proprio_dropout: float = 0.1
+    self_prediction_share: float = 0.0
+    clean_prefix_share: float = 0.5
+    reward_weight: float = 0.5
+    continuation_weight: float = 0.1
+    value_weight: float = 0.1
+    proprio_weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("full_noise_share", "action_dropout", "proprio_dropout", "self_prediction_share", "clean_prefix_share"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ValueError(f"`{name}` must be in [0, 1], got {getattr(self, name)}.")
+
+
+class _Draws:
+    """Random numbers for this process's rows of the global batch."""
+
+    def __init__(self, generator: torch.Generator, batch: WindowBatch, row_offset: int, global_rows: int | None) -> None:
+        self.generator, self.device = generator, batch.latents.device
+        self.local, self.offset = batch.latents.shape[0], row_offset
+        self.rows = self.local if global_rows is None else global_rows
+
+    def _mine(self, tensor: torch.Tensor) -> torch.Tensor:
+        return tensor[self.offset : self.offset + self.local].to(self.device)
+
+    def uniform(self, *shape: int) -> torch.Tensor:
+        return self._mine(torch.rand(self.rows, *shape, generator=self.generator, device=self.generator.device))
+
+    def normal(self, *shape: int) -> torch.Tensor:
+        return self._mine(torch.randn(self.rows, *shape, generator=self.generator, device=self.generator.device))
+
+    def once(self) -> float:
+        return float(torch.rand((), generator=self.generator, device=self.generator.device))
+
+
+def world_model_loss(
+    model: WorldModel,
+    batch: WindowBatch,
+    generator: torch.Generator,
+    config: ObjectiveConfig,
+    row_offset: int = 0,
+    global_rows: int | None = None,
+) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """The whole training loss on windows of latents.
+
+    Args:
+        model: Whose ``config.objective`` says how frames are denoised.
+        batch: ``B`` windows of ``T`` frames.
+        generator: Source of all noise.
+        config: Noise and weights.
+        row_offset: First row of this process's share of the global batch.
+        global_rows: Rows of the global batch; None if this is all of it.
+
+    Returns:
+        A scalar, and its parts for logging (detached scalars).
+    """
+    draws = _Draws(generator, batch, row_offset, global_rows)
+    batch, proprio = _hide_inputs(model, batch, config, draws)
+    if model.config.objective == "teacher_forcing":
+        denoising, features, features_valid = _teacher_forcing(model, batch, proprio, config, draws)
+    else:
+        denoising, features, features_valid = _diffusion_forcing(model, batch, proprio, config, draws)
+    parts = {"denoising": denoising, **_head_losses(model, batch, proprio, features, features_valid)}
+    weights = {
+        "denoising": 1.0,
+        "reward": config.reward_weight,
+        "continuation": config.continuation_weight,
+        "value": config.value_weight,
+        "proprio": config.proprio_weight,
+    }
+    total = torch.stack([weights[name] * value for name, value in parts.items()]).sum()
+    metrics = {f"loss/{name}": value.detach() for name, value in parts.items()}
+    return total, {"loss/total": total.detach(), **metrics}
+
+
+def _hide_inputs(
+    model: WorldModel, batch: WindowBatch, config: ObjectiveConfig, draws: _Draws
+) -> tuple[WindowBatch, torch.Tensor]:
+    """Hide the actions of some windows and the odometry of others, never both."""
+    rows, time = batch.action_known.shape
+    u = draws.uniform()
+    hide_action = u < config.action_dropout
+    hide_proprio = u > 1.0 - config.proprio_dropout
+    proprio = batch.proprio
+    if proprio is None:
+        proprio = batch.latents.new_zeros(rows, time, model.config.proprio_dim)
+    if model.config.proprio_dim == 0:
+        hide_action = torch.zeros_like(hide_action)
+    batch = replace(
+        batch,
+        action_known=batch.action_known & ~hide_action[:, None],
+        proprio_known=batch.proprio_known & ~hide_proprio[:, None] & (batch.proprio is not None),
+    )
+    return batch, proprio
+
+
+def _frames(batch: WindowBatch, proprio: torch.Tensor, latents: torch.Tensor, level: torch.Tensor) -> Frames:
+    return Frames(latents, level, batch.actions, batch.action_known, proprio, batch.proprio_known)
+
+
+def _teacher_forcing(
+    model: WorldModel, batch: WindowBatch, proprio: torch.Tensor, config: ObjectiveConfig, draws: _Draws
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    latents = batch.latents.to(model.backbone.position.dtype)
+    rows, time = latents.shape[:2]
+    clean_level = config.clean_noise_max * draws.uniform(time) * (draws.uniform(1) < 0.5)
+    clean = add_noise(latents, draws.normal(*latents.shape[1:]), clean_level)
+    level = draws.uniform(time)
+    level = torch.where(draws.uniform(time) < config.full_noise_share, torch.ones_like(level), level)
+    noisy = add_noise(latents, draws.normal(*latents.shape[1:]), level)
+    layers = model.backbone.initial_layers(rows)
+
+    if draws.once() < config.self_prediction_share:
+        first = (draws.uniform() * time).long()[:, None]  # from this frame on, the clean stream is the model's own
+        with torch.no_grad():
+            ones = torch.ones_like(level)
+            own = model.backbone(
+                _frames(batch, proprio, clean, clean_level), _frames(batch, proprio, torch.zeros_like(noisy), ones), layers
+            ).clean
+        imagined = torch.arange(time, device=latents.device)[None] >= first.clamp(min=1)
+        clean = torch.where(imagined[..., None, None, None], own.to(clean.dtype), clean)
+        clean_level = torch.where(imagined, model.config.imagined_noise_level, clean_level)
+
+    out = model.backbone(_frames(batch, proprio, clean, clean_level), _frames(batch, proprio, noisy, level), layers)
+    loss = F.mse_loss(out.clean.float(), latents.float()) if latents.dtype != torch.float64 else F.mse_loss(out.clean, latents)
+    return loss, out.features, torch.ones_like(batch.reward_mask)
+
+
+def _diffusion_forcing(
+    model: WorldModel, batch: WindowBatch, proprio: torch.Tensor, config: ObjectiveConfig, draws: _Draws
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Noisy frames write (Chen et al. 2024, arXiv 2407.01392), with the clean prefix of LSSVWM's section 4.3."""
+    latents = batch.latents.to(model.backbone.position.dtype)
+    rows, time = latents.shape[:2]
+    level = draws.uniform(time)
+    level = torch.where(draws.uniform(time) < config.full_noise_share, torch.ones_like(level), level)
+    length = (time * (0.5 + 0.5 * draws.uniform())).long().clamp(max=time - 1)[:, None]
+    with_prefix = (draws.uniform() < config.clean_prefix_share)[:, None]
+    prefix = with_prefix & (torch.arange(time, device=latents.device)[None] < length)
+    level = torch.where(prefix, torch.zeros_like(level), level)
+    noisy = add_noise(latents, draws.normal(*latents.shape[1:]), level)
+    out = model.backbone(
+        _frames(batch, proprio, noisy, level), None, model.backbone.initial_layers(rows), denoise_writes=True
+    )
+    error = (out.clean - latents).square().mean(dim=(2, 3, 4))
+    return _masked_mean(error, level > 0), out.features, prefix
+
+
+def _head_losses(
+    model: WorldModel, batch: WindowBatch, proprio: torch.Tensor, features: torch.Tensor, valid: torch.Tensor
+) -> dict[str, torch.Tensor]:
+    heads = model.heads
+    reward_mask, value_mask = batch.reward_mask & valid, batch.value_mask & valid
+    ending = F.binary_cross_entropy_with_logits(
+        heads.continuation(features).squeeze(-1).float(), batch.continuation.float(), reduction="none"
+    )
+    losses = {
+        "reward": _masked_mean(heads.two_hot.loss(heads.reward(features), batch.reward), reward_mask),
+        "continuation": _masked_mean(ending, reward_mask),
+    }
+    if heads.value is not None:
+        losses["value"] = _masked_mean(heads.two_hot.loss(heads.value(features), batch.value), value_mask)
+    if heads.proprio is not None:
+        target = model.backbone.conditioning.standardise(proprio)
+        ahead = heads.next_proprio(features[:, :-1], target[:, :-1], batch.actions[:, 1:])
+        error = (ahead.float() - target[:, 1:].float()).square().mean(-1)
+        known = batch.proprio_known & batch.action_known
+        losses["proprio"] = _masked_mean(error, (known & valid)[:, 1:] & batch.proprio_known[:, :-1] & valid[:, :-1])
+    return losses
+
+
+def _masked_mean(value: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    return (value * mask).sum() / mask.sum().clamp(min=1)

@@ -1,0 +1,101 @@
+"""What the world model remembers: tensors of constant size, carried in the open.
+
+All tensors lead with the batch. The state of a fresh episode is all zeros, so that forgetting is a multiplication by zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from torch.utils import _pytree as pytree
+
+
+@dataclass(frozen=True)
+class LayerState:
+    """Memory of one layer.
+
+    Attributes:
+        scan: (B, num_blocks, H, P, N) state of every block's recurrence; N is 0 without memory.
+        angle: (B, num_blocks, H, N/2) running rotation in radians; last size 0 unless ``rotary_ssd``.
+        keys: (B, k, h*w, heads, d) keys of the last k frames, oldest first; zero before the episode began.
+        values: (B, k, h*w, heads, d).
+    """
+
+    scan: torch.Tensor
+    angle: torch.Tensor
+    keys: torch.Tensor
+    values: torch.Tensor
+
+
+@dataclass(frozen=True)
+class WorldState:
+    """Everything the world model remembers of ``B`` episodes.
+
+    Attributes:
+        layers: One :class:`LayerState` per layer.
+        features: (B, F) features of the last frame.
+        proprio: (B, P) odometry of the last frame; P may be 0.
+        proprio_known: (B,) 1 where that odometry was given or predicted from a given one, else 0.
+    """
+
+    layers: tuple[LayerState, ...]
+    features: torch.Tensor
+    proprio: torch.Tensor
+    proprio_known: torch.Tensor
+
+    @property
+    def batch_size(self) -> int:
+        """Number of episodes ``B``."""
+        return self.features.shape[0]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held; does not grow with the number of frames seen."""
+        return sum(leaf.nbytes for leaf in pytree.tree_leaves(self))
+
+    def map(self, function: Callable[[torch.Tensor], torch.Tensor]) -> WorldState:
+        """Apply ``function`` to every tensor."""
+        mapped: WorldState = pytree.tree_map(function, self)
+        return mapped
+
+    def repeat(self, n: int) -> WorldState:
+        """Fork every row n times: row b becomes rows b*n .. b*n+n-1."""
+        return self.map(lambda leaf: leaf.repeat_interleave(n, dim=0))
+
+    def select(self, index: torch.Tensor) -> WorldState:
+        """Rows ``index`` (int64), in that order."""
+        return self.map(lambda leaf: leaf.index_select(0, index.to(leaf.device)))
+
+    def reset(self, mask: torch.Tensor) -> WorldState:
+        """Forget the episodes where ``mask`` (B,) is True."""
+        keep = ~mask.to(self.features.device).bool()
+        return self.map(lambda leaf: torch.where(_column(keep, leaf), leaf, torch.zeros_like(leaf)))
+
+    def detach(self) -> WorldState:
+        """The same state, cut from the autograd graph."""
+        return self.map(torch.Tensor.detach)
+
+    def to(self, device: torch.device | str) -> WorldState:
+        """The same state on another device."""
+        return self.map(lambda leaf: leaf.to(device))
+
+
+def _column(mask: torch.Tensor, leaf: torch.Tensor) -> torch.Tensor:
+    return mask.reshape(-1, *([1] * (leaf.ndim - 1)))
+
+
+def _register(cls: type[Any]) -> None:
+    names = [f.name for f in fields(cls)]
+    pytree.register_pytree_node(
+        cls,
+        lambda node: ([getattr(node, name) for name in names], None),
+        lambda children, _: cls(**dict(zip(names, children, strict=True))),
+        serialized_type_name=f"lssvwm_agents.{cls.__name__}",
+    )
+
+
+_register(LayerState)
+_register(WorldState)
