@@ -1,0 +1,40 @@
+"""Planners: choose actions by imagining candidate futures, in any dynamics."""
+
+from lssvwm_agents.planners.action_spec import ActionSpec, ContinuousActions, DiscreteActions
+from lssvwm_agents.planners.cem import CEM
+from lssvwm_agents.planners.distributions import (
+    BoundedGaussian,
+    Categorical,
+    Distribution,
+    initial_distribution,
+)
+from lssvwm_agents.planners.objectives import WeightedSum, predicted_reward, predicted_value
+from lssvwm_agents.planners.plan import Plan, PlanRecord
+from lssvwm_agents.planners.protocols import Dynamics, Objective, Outcome, Planner
+from lssvwm_agents.planners.random_shooting import RandomShooting
+from lssvwm_agents.planners.rollout import CandidateEvaluator, Rollout, discounted_return, imagine_candidates
+
+__all__ = [
+    "CEM",
+    "ActionSpec",
+    "BoundedGaussian",
+    "CandidateEvaluator",
+    "Categorical",
+    "ContinuousActions",
+    "DiscreteActions",
+    "Distribution",
+    "Dynamics",
+    "Objective",
+    "Outcome",
+    "Plan",
+    "PlanRecord",
+    "Planner",
+    "RandomShooting",
+    "Rollout",
+    "WeightedSum",
+    "discounted_return",
+    "imagine_candidates",
+    "initial_distribution",
+    "predicted_reward",
+    "predicted_value",
+]
