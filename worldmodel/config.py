@@ -5,7 +5,7 @@ A configuration says what the weights are; nothing about training, devices or da
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from typing import Literal, TypeVar
 
 Recurrence = Literal["ssd", "rotary_ssd"]
@@ -144,6 +144,8 @@ class WorldModelConfig:
     env_kwargs_json: str = "{}"
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "tokenizer", _rebuild(TokenizerConfig, self.tokenizer))
+        object.__setattr__(self, "backbone", _rebuild(BackboneConfig, self.backbone))
         size = self.tokenizer.latent_size
         _require(size % self.patch_size == 0, f"`patch_size` must divide the latent's {size}", self.patch_size)
         for block in self.backbone.block_sizes:
@@ -196,27 +198,13 @@ def small(**overrides: object) -> WorldModelConfig:
     return WorldModelConfig(**{**defaults, **overrides})  # type: ignore[arg-type]
 
 
-def config_to_dict(config: WorldModelConfig) -> dict[str, object]:
-    """Plain JSON values, nested as the dataclasses are."""
-    return asdict(config)
 
-
-def config_from_dict(values: dict[str, object]) -> WorldModelConfig:
-    """The inverse of :func:`config_to_dict`.
-
-    Raises:
-        ValueError: If a field is not one of this version's.
-    """
-    values = dict(values)
-    nested = {"tokenizer": TokenizerConfig, "backbone": BackboneConfig}
-    for name, cls in nested.items():
-        if isinstance(values.get(name), dict):
-            values[name] = _build(cls, values[name])  # type: ignore[arg-type]
-    return _build(WorldModelConfig, values)
-
-
-def _build(cls: type[_T], values: dict[str, object]) -> _T:
+def _rebuild(cls: type[_T], value: object) -> _T:
+    """A nested configuration as it comes back from JSON: a dict, with lists for tuples."""
+    if isinstance(value, cls):
+        return value
+    _require(isinstance(value, dict), f"a nested configuration must be a {cls.__name__} or its fields", value)
     known = {f.name for f in fields(cls)}  # type: ignore[arg-type]
-    unknown = sorted(set(values) - known)
+    unknown = sorted(set(value) - known)  # type: ignore[call-overload]
     _require(not unknown, f"{cls.__name__} has only the fields {sorted(known)}", unknown)
-    return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+    return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in value.items()})  # type: ignore[attr-defined]

@@ -4,21 +4,20 @@ Long-Context State-Space Video World Models (Po et al. 2025, arXiv 2505.20171), 
 at a time, differentiable, and with heads for reward, continuation, value and odometry.
 """
 
-from __future__ import annotations
-
+# Annotations stay objects here (no postponed evaluation): the hub mixin reads the type of `config` to rebuild it.
 import os
 import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin
 from torch import nn
 
 from lssvwm_agents.worldmodel.backbone import Backbone, BackboneOutput, Frames
-from lssvwm_agents.worldmodel.config import WorldModelConfig, config_from_dict, config_to_dict
+from lssvwm_agents.worldmodel.config import WorldModelConfig
 from lssvwm_agents.worldmodel.heads import Heads
 from lssvwm_agents.worldmodel.sampler import sample
 from lssvwm_agents.worldmodel.scan import Backend
@@ -52,7 +51,6 @@ class WorldModel(
     nn.Module,
     PyTorchModelHubMixin,  # type: ignore[misc]
     library_name="lssvwm-agents",
-    coders={WorldModelConfig: (config_to_dict, config_from_dict)},
 ):
     """A differentiable simulator with long memory. It is also a planner's ``Dynamics``: it has ``step`` and ``repeat``.
 
@@ -78,7 +76,7 @@ class WorldModel(
         """Where the weights are."""
         return self.backbone.position.device
 
-    def set_scan_backend(self, backend: Backend) -> WorldModel:
+    def set_scan_backend(self, backend: Backend) -> Self:
         """Choose the scan implementation of every layer; it changes speed, not results."""
         for module in self.modules():
             if isinstance(module, BlockScan):

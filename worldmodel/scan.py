@@ -88,9 +88,8 @@ def scan(
 
 def read(c_read: torch.Tensor, state: torch.Tensor) -> torch.Tensor:
     """Query the state without writing: (R,L,G,N), (R,H,P,N) -> (R,L,H,P)."""
-    heads = state.shape[1]
-    c_RLHN = expand_groups(c_read, heads)
-    return torch.einsum("rhpn,rlhn->rlhp", state.to(c_RLHN.dtype), c_RLHN)
+    c_RHLN = expand_groups(c_read, state.shape[1]).transpose(1, 2)
+    return (c_RHLN @ state.to(c_RHLN.dtype).transpose(-1, -2)).transpose(1, 2)
 
 
 def expand_groups(tensor: torch.Tensor, heads: int) -> torch.Tensor:

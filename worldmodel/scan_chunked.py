@@ -73,7 +73,8 @@ def _pass_states(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """States entering each chunk (R,C,H,P,N), and the state after the last one (R,H,P,N)."""
     if total_RCH.shape[1] == 1:
-        return state[:, None], torch.exp(total_RCH[:, 0])[..., None, None] * state + written_RCHPN[:, 0]
+        decay_RH = torch.exp(total_RCH[:, 0])
+        return state[:, None], torch.addcmul(written_RCHPN[:, 0], state, decay_RH[..., None, None])
     sources = torch.cat([state[:, None], written_RCHPN], dim=1)  # what is handed on: the start, then each chunk's writes
     level_RHC = F.pad(total_RCH.transpose(1, 2).cumsum(-1), (1, 0))
     gap = level_RHC[..., :, None] - level_RHC[..., None, :]
