@@ -1,0 +1,86 @@
+"""``lssvwm train``: train a tokenizer and a world model by a recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from lssvwm_agents.errors import UserError
+from lssvwm_agents.recipes import RECIPES, Experiment, maze_tiny, with_maze
+
+
+@dataclass(frozen=True)
+class TrainArgs:
+    """Train a tokenizer, then a world model.
+
+    Killed at any moment, the same command goes on at the last checkpoint. Every field of the recipe is a flag.
+    Under torchrun the processes share each batch.
+    """
+
+    out: Path
+    """Folder of the run: tokenizer, checkpoints, log, and in the end the weights."""
+    recipe: str = "maze-tiny"
+    """maze-tiny, maze-small or maze-debug; the other flags' defaults are those of the recipe."""
+    store: Path | None = None
+    """Episodes made by `lssvwm collect`; without it mazes are rendered on the device."""
+    online: bool = False
+    """Say that mazes are to be rendered on the device, which is the default without --store."""
+    device: str = "auto"
+    """auto, cpu or cuda."""
+    tokenizer: str | None = None
+    """A run or model whose tokenizer is taken over instead of training one."""
+    init: str | None = None
+    """A model whose weights are the start (a folder, a shipped name or a hub id)."""
+    stop_after: float = 0.0
+    """Seconds after which to stop with a checkpoint, to be resumed by the same command; 0 for no limit."""
+    tensorboard: bool = True
+    """Write TensorBoard files beside log.jsonl."""
+    experiment: Annotated[Experiment, tyro.conf.arg(name="")] = maze_tiny()
+    """The recipe's fields."""
+
+
+def recipe_name(arguments: Sequence[str]) -> str:
+    """The recipe that the arguments name; it decides the other flags' defaults.
+
+    Raises:
+        UserError: If there is no such recipe.
+    """
+    name = "maze-tiny"
+    for index, word in enumerate(arguments):
+        if word == "--recipe" and index + 1 < len(arguments):
+            name = arguments[index + 1]
+        elif word.startswith("--recipe="):
+            name = word.removeprefix("--recipe=")
+    if name not in RECIPES:
+        raise UserError(f"There is no recipe `{name}`: choose one of {', '.join(RECIPES)}.")
+    return name
+
+
+def parse(arguments: list[str], prog: str) -> TrainArgs:
+    """Read the flags; their defaults are those of the recipe named among them."""
+    name = recipe_name(arguments)
+    default = TrainArgs(out=tyro.MISSING, recipe=name, experiment=RECIPES[name]())
+    return tyro.cli(TrainArgs, prog=prog, args=arguments, default=default)
+
+
+def run(args: TrainArgs) -> None:
+    """Train, and say where the weights are."""
+    if args.online and args.store is not None:
+        raise UserError(f"Say either --online or --store, got both (--store {args.store}).")
+    from lssvwm_agents.trainers.pipeline import RunOptions, run_experiment
+
+    experiment = args.experiment if args.store is not None else with_maze(args.experiment)
+    options = RunOptions(
+        out=args.out,
+        store=args.store,
+        tokenizer=args.tokenizer,
+        init=args.init,
+        device=args.device,
+        stop_after=args.stop_after,
+        tensorboard=args.tensorboard,
+    )
+    run_experiment(experiment, options)

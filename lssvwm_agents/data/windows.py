@@ -1,0 +1,194 @@
+"""Random windows of latents, gathered on the device: the batches of training.
+
+Shapes: ``B`` windows of ``T`` frames; ``E`` episodes; ``K`` candidate windows of one row.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from lssvwm_agents.data.latents import LatentDataset
+from lssvwm_agents.worldmodel.batch import WindowBatch
+
+ReplayMode = Literal["backwards", "forwards"]
+REVISIT_DISTANCE = 0.75
+"""Two frames show the same place if their positions are less than this far apart, in cells ..."""
+REVISIT_COSINE = math.cos(math.radians(30.0))
+"""... and their headings less than 30 degrees."""
+
+
+@dataclass(frozen=True)
+class WindowIndex:
+    """Which frames make the windows.
+
+    Attributes:
+        episode_B: (B,) int64 episode of each window.
+        frame_BT: (B, T) int64 frame within the episode.
+        replayed_BT: (B, T) bool; True where the frame is shown a second time by memory replay.
+    """
+
+    episode_B: torch.Tensor
+    frame_BT: torch.Tensor
+    replayed_BT: torch.Tensor
+
+
+def _uniform_index(uniform: torch.Tensor, count: torch.Tensor | int) -> torch.Tensor:
+    """Integers in [0, count) from float64 uniforms in [0, 1)."""
+    index = (uniform * count).to(torch.int64)
+    return torch.minimum(index, torch.as_tensor(count, device=index.device) - 1)
+
+
+def revisit_share(proprio_NTP: torch.Tensor) -> torch.Tensor:
+    """Share of the first half's frames whose place is seen again in the second half.
+
+    Pairs closer in time than a quarter of the window do not count: standing still is no revisit. Position is
+    ``proprio[..., :2]`` in cells, heading ``proprio[..., 2:4]`` as sine and cosine.
+
+    Args:
+        proprio_NTP: (N, T, P) odometry, P >= 4.
+
+    Returns:
+        (N,) share in [0, 1].
+    """
+    length = proprio_NTP.shape[1]
+    stride = max(1, length // 64)
+    time_T = torch.arange(0, length, stride, device=proprio_NTP.device)
+    pose_NTP = proprio_NTP[:, ::stride, :4].to(torch.float32)
+    half = (len(time_T) + 1) // 2
+    first, second = pose_NTP[:, :half, None], pose_NTP[:, None, half:]
+    near = (first[..., :2] - second[..., :2]).square().sum(-1) < REVISIT_DISTANCE**2
+    aligned = (first[..., 2:] * second[..., 2:]).sum(-1) > REVISIT_COSINE
+    apart = time_T[None, half:] - time_T[:half, None] >= length // 4
+    return (near & aligned & apart).any(2).to(torch.float32).mean(1)
+
+
+def draw_windows(
+    dataset: LatentDataset,
+    batch_size: int,
+    length: int,
+    generator: torch.Generator,
+    *,
+    memory_replay: float = 0.0,
+    replay_mode: ReplayMode = "backwards",
+    priority: float = 0.0,
+    num_candidates: int = 4,
+) -> WindowIndex:
+    """Draw which frames make the windows; the arguments are those of `sample_windows`."""
+    if length < 1 or batch_size < 1:
+        raise ValueError(f"`batch_size` and `length` must be at least 1, got {batch_size} and {length}.")
+    if dataset.min_length < length:
+        raise ValueError(
+            f"every episode must have at least the window's {length} frames, got one of {dataset.min_length}."
+        )
+    for name, share in (("memory_replay", memory_replay), ("priority", priority)):
+        if not 0.0 <= share <= 1.0:
+            raise ValueError(f"`{name}` must be in [0, 1], got {share}.")
+        if share > 0.0 and dataset.proprio is None:
+            raise ValueError(f"`{name}`={share} needs odometry, and these episodes have none.")
+    if replay_mode not in ("backwards", "forwards"):
+        raise ValueError(f"`replay_mode` must be 'backwards' or 'forwards', got {replay_mode!r}.")
+    device = dataset.device
+    uniform = torch.rand(
+        batch_size, 2 + 2 * num_candidates, generator=generator, device=generator.device, dtype=torch.float64
+    ).to(device)
+    candidates = num_candidates if priority > 0.0 else 1
+    episode_BK = _uniform_index(uniform[:, 2 : 2 + candidates], dataset.num_episodes)
+    room_BK = dataset.lengths[episode_BK] - length + 1
+    start_BK = _uniform_index(uniform[:, 2 + num_candidates : 2 + num_candidates + candidates], room_BK)
+    time_T = torch.arange(length, device=device)
+    if priority > 0.0:
+        assert dataset.proprio is not None
+        flat = (episode_BK * dataset.max_length + start_BK)[..., None] + time_T
+        proprio = dataset.proprio.flatten(0, 1)[flat.flatten(0, 1)]
+        best_B = revisit_share(proprio).view(batch_size, candidates).argmax(1)
+        pick_B1 = torch.where(uniform[:, 0] < priority, best_B, torch.zeros_like(best_B))[:, None]
+        episode_B, start_B = episode_BK.gather(1, pick_B1)[:, 0], start_BK.gather(1, pick_B1)[:, 0]
+    else:
+        episode_B, start_B = episode_BK[:, 0], start_BK[:, 0]
+    half = (length + 1) // 2
+    again_T = (2 * half - 1 - time_T).clamp(min=0) if replay_mode == "backwards" else time_T - half
+    second_T = time_T >= half
+    replayed_BT = (uniform[:, 1] < memory_replay)[:, None] & second_T
+    offset_BT = torch.where(replayed_BT, again_T, time_T)
+    return WindowIndex(episode_B, start_B[:, None] + offset_BT, replayed_BT)
+
+
+def gather_windows(dataset: LatentDataset, index: WindowIndex) -> WindowBatch:
+    """Gather the frames of the windows, one indexing operation per tensor."""
+    flat_BT = index.episode_B[:, None] * dataset.max_length + index.frame_BT
+    fresh_BT = ~index.replayed_BT
+
+    def take(tensor: torch.Tensor) -> torch.Tensor:
+        return tensor.flatten(0, 1)[flat_BT]
+
+    # Frame 0 of an episode followed no action; a replayed frame was not reached by its recorded one.
+    action_known_BT = fresh_BT & (index.frame_BT > 0)
+    actions = take(dataset.actions)
+    reward = take(dataset.reward)
+    return WindowBatch(
+        latents=take(dataset.latents),
+        actions=actions * action_known_BT[..., None].to(actions.dtype),
+        action_known=action_known_BT,
+        proprio=None if dataset.proprio is None else take(dataset.proprio),
+        proprio_known=torch.full_like(fresh_BT, dataset.proprio is not None),
+        reward=reward * fresh_BT.to(reward.dtype),
+        continuation=take(dataset.continuation),
+        reward_mask=fresh_BT,
+        value=take(dataset.value),
+        value_mask=fresh_BT & take(dataset.value_valid),
+    )
+
+
+def sample_windows(
+    dataset: LatentDataset,
+    batch_size: int,
+    length: int,
+    generator: torch.Generator,
+    memory_replay: float = 0.0,
+    priority: float = 0.0,
+    *,
+    replay_mode: ReplayMode = "backwards",
+    num_candidates: int = 4,
+    rows: tuple[int, int] | None = None,
+) -> WindowBatch:
+    """Sample random windows, some of which return to where they have been.
+
+    *Memory replay* makes the second half of a window the first half walked backwards (or forwards again). In a
+    static world that is a valid sequence when the odometry is given and the actions are not, and each of its
+    frames has an exact match far back in memory. Rewards are not asked for there: they were spent.
+    *Priority* picks, among a few random windows, the one that revisits most of its own places.
+
+    Args:
+        dataset: The episodes.
+        batch_size: Windows ``B`` of the whole batch.
+        length: Frames ``T`` of a window.
+        generator: Draws for the whole batch, so that processes sharing it agree.
+        memory_replay: Probability, per window, that its second half replays its first.
+        priority: Probability, per window, that the most revisiting of the candidates is taken.
+        replay_mode: Whether the first half is walked ``backwards`` or ``forwards`` again.
+        num_candidates: Windows compared for ``priority``.
+        rows: Gather only rows (start, stop) of the batch: one process's share.
+
+    Raises:
+        ValueError: If an episode is shorter than ``length``, or odometry is needed and missing.
+    """
+    index = draw_windows(
+        dataset,
+        batch_size,
+        length,
+        generator,
+        memory_replay=memory_replay,
+        replay_mode=replay_mode,
+        priority=priority,
+        num_candidates=num_candidates,
+    )
+    if rows is not None:
+        start, stop = rows
+        index = WindowIndex(
+            index.episode_B[start:stop], index.frame_BT[start:stop], index.replayed_BT[start:stop]
+        )
+    return gather_windows(dataset, index)

@@ -1,0 +1,1 @@
+"""Training: the tokenizer, then the world model, with checkpoints that survive `kill -9`."""

@@ -1,0 +1,64 @@
+"""A run's folder: what it was made by, and that nobody goes on with it under other settings."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from lssvwm_agents.errors import UserError
+from lssvwm_agents.trainers.checkpoint import write_text_atomically
+
+_FREE = {
+    "log_every",
+    "validate_every",
+    "checkpoint_every",
+    "checkpoint_every_seconds",
+    "compile",
+    "compile_render",
+}
+"""Settings that change no weights: a resumed run may change them."""
+
+
+def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dictionaries as one, with dotted names."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, dict) and value:
+            flat |= flatten(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
+def claim(directory: Path, settings: dict[str, Any]) -> None:
+    """Note in ``experiment.json`` what a run is made by, or check that it is the same as before.
+
+    Raises:
+        UserError: If the folder holds a run with other settings, or other files.
+    """
+    path = directory / "experiment.json"
+    settings = json.loads(json.dumps(settings))
+    if path.is_file():
+        try:
+            before = flatten(json.loads(path.read_text()))
+        except json.JSONDecodeError as error:
+            raise UserError(f"{path} is not JSON ({error}): choose another folder with --out.") from error
+        now = flatten(settings)
+        names = sorted(before.keys() | now.keys())
+        missing = "nothing"
+        different = [
+            f"{name} was {before.get(name, missing)!r} and is now {now.get(name, missing)!r}"
+            for name in names
+            if before.get(name) != now.get(name) and name.rsplit(".", 1)[-1] not in _FREE
+        ]
+        if different:
+            more = f" (and {len(different) - 3} more)" if len(different) > 3 else ""
+            raise UserError(
+                f"`{directory}` holds a run with other settings: {'; '.join(different[:3])}{more}. Resume it with the "
+                "settings it began with, or choose another folder with --out."
+            )
+        return
+    if directory.exists() and any(directory.iterdir()):
+        raise UserError(f"`{directory}` is not empty and holds no run: choose another folder with --out.")
+    write_text_atomically(path, json.dumps(settings, indent=2) + "\n")

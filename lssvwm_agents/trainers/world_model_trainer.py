@@ -1,0 +1,112 @@
+"""Train the world model on windows of latents, with a frozen tokenizer inside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from lssvwm_agents.data.windows import sample_windows
+from lssvwm_agents.seeding import fold_in, generator
+from lssvwm_agents.trainers.config import TrainingConfig
+from lssvwm_agents.trainers.data_source import DataSource
+from lssvwm_agents.trainers.distributed import Process
+from lssvwm_agents.trainers.loop import LoopResult, Share, TrainingLoop
+from lssvwm_agents.trainers.loss_modules import WorldModelLoss
+from lssvwm_agents.trainers.schedules import curriculum_length
+from lssvwm_agents.trainers.validation import ValidationSet, validate_world_model
+from lssvwm_agents.worldmodel import ObjectiveConfig, Tokenizer, WorldModel, WorldModelConfig
+
+
+def build_world_model(
+    config: WorldModelConfig,
+    tokenizer: Tokenizer,
+    seed: int,
+    device: torch.device | str,
+    init: WorldModel | None = None,
+) -> WorldModel:
+    """A world model with a trained, frozen tokenizer inside; its other weights are fresh, or those of ``init``."""
+    torch.manual_seed(fold_in(seed, 4))
+    model = WorldModel(config)
+    if init is not None:
+        model.load_state_dict(init.state_dict())
+    model.tokenizer.load_state_dict(tokenizer.state_dict())
+    model.tokenizer.requires_grad_(False)
+    return model.to(device)
+
+
+def train_world_model(
+    model: WorldModel,
+    training: TrainingConfig,
+    objective: ObjectiveConfig,
+    source: DataSource,
+    process: Process,
+    directory: Path,
+    held_out: ValidationSet | None = None,
+    fit_proprio: bool = True,
+    deadline: float | None = None,
+    tensorboard: bool = True,
+) -> LoopResult:
+    """Train a world model and save its averaged weights under ``directory/model``.
+
+    They are saved also when the deadline stops the training, so that what there is can be tried; the checkpoint
+    left beside them is what a resumed run goes on from.
+
+    Args:
+        model: On the training device.
+        training: Settings of the loop.
+        objective: Noise and weights of the loss.
+        source: Episodes.
+        process: This process among those that train together.
+        directory: The run's folder.
+        held_out: Episodes to be scored on.
+        fit_proprio: Whether to measure the odometry's mean and deviation first.
+        deadline: Value of `time.monotonic` at which to stop.
+        tensorboard: Whether to write TensorBoard files.
+    """
+    device = process.device
+    first = source.at(0)
+    if fit_proprio and model.config.proprio_dim and first.proprio is not None:
+        recorded = torch.arange(first.max_length, device=device) < first.lengths[:, None]
+        model.backbone.conditioning.fit_proprio(first.proprio[recorded].float())
+    loop = TrainingLoop(
+        WorldModelLoss(model, objective), training, process, directory, "world_model", tensorboard
+    )
+    if training.compile:
+        # A few window lengths, each its own graph.
+        torch._dynamo.config.cache_size_limit = max(torch._dynamo.config.cache_size_limit, 64)
+        model.backbone.compile(dynamic=False)
+
+    def make_share(update: int, progress: float) -> Share:
+        length = curriculum_length(training.curriculum, progress)
+        total = max(1, training.frames_per_batch // length)
+        start, stop = process.rows(total)
+        batch = sample_windows(
+            source.at(update),
+            total,
+            length,
+            generator(device, training.seed, 5, update),
+            training.memory_replay,
+            training.priority,
+            replay_mode=training.replay_mode,
+            rows=(start, stop),
+        )
+        noise_seed = fold_in(training.seed, 6, update)
+        return Share(
+            (batch, noise_seed, start, total),
+            stop - start,
+            total,
+            total * length,
+            {"window_length": float(length)},
+        )
+
+    def validate() -> dict[str, float]:
+        assert held_out is not None
+        return validate_world_model(model, held_out, objective)
+
+    result = loop.run(make_share, validate if held_out is not None else None, deadline)
+    if process.is_main:
+        with loop.averaged():
+            model.save_pretrained(directory / "model")
+    process.wait()
+    return result
