@@ -1,0 +1,244 @@
+"""Scripted policies: data, baselines and the upper bound of every score.
+
+``random``: uniform actions. ``oracle``: shortest path to the target that pays, without noise. ``explorer``: shortest
+paths to random cells, with noise and looking around. ``forager``: an explorer that heads for the paying target with
+probability one half, for data rich in rewards. All are batched and deterministic given their seeds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from lssvwm_agents.envs.grid_paths import next_cell
+from lssvwm_agents.envs.hashing import below, chance, hash_bits
+from lssvwm_agents.envs.maze_config import (
+    HEADING_UNITS,
+    HEADING_UNITS_PER_DEGREE,
+    NUM_DISCRETE_ACTIONS,
+    MazeConfig,
+)
+from lssvwm_agents.envs.maze_layouts import cue_geometry
+from lssvwm_agents.envs.raycast_maze import MazeState
+
+POLICY_NAMES = ("random", "explorer", "oracle", "forager")
+
+_ACTION, _NOISE, _GOAL, _SPIN, _SPIN_LENGTH, _SPIN_SIDE, _FORAGE = range(101, 108)
+_NOISE_PROBABILITY = 0.12
+_SPIN_AT_GOAL, _SPIN_ANYWHERE, _FULL_TURN = 0.3, 0.006, 0.5
+_FORAGE_PROBABILITY = 0.5
+_FORWARD, _LEFT, _RIGHT, _FORWARD_LEFT, _FORWARD_RIGHT = 1, 2, 3, 4, 5
+
+
+@dataclass(frozen=True)
+class PolicyCarry:
+    """What a scripted policy remembers; every field is (B,) int64.
+
+    Attributes:
+        seed: The policy's own seed.
+        count: Actions chosen so far.
+        goal: Flat index of the goal cell; -1 for none yet.
+        spin: Turns on the spot still to make; positive to the left.
+        maze: Seed of the maze that the goal belongs to.
+    """
+
+    seed: Tensor
+    count: Tensor
+    goal: Tensor
+    spin: Tensor
+    maze: Tensor
+
+
+class ScriptedPolicy(Protocol):
+    """A policy that may look at the whole state."""
+
+    def initial_carry(self, seeds: Tensor, device: torch.device | str = "cpu") -> PolicyCarry:
+        """Start one policy per seed."""
+        ...
+
+    def act(self, state: MazeState, carry: PolicyCarry) -> tuple[Tensor, PolicyCarry]:
+        """Choose an action for every row: (B,) int64, or (B, 2) float32 in continuous mazes."""
+        ...
+
+
+def walkable(config: MazeConfig, state: MazeState) -> Tensor:
+    """Cells that a path may use: (B, G, G) bool; a closed gate counts, for it will open."""
+    free = ~state.walls
+    if config.task == "cue":
+        x, y = cue_geometry(config)["gate"]
+        free[:, y, x] = True
+    return free
+
+
+def _flat_cell(point: Tensor, grid: int) -> Tensor:
+    cell = point.floor().to(torch.int64)
+    return cell[..., 1] * grid + cell[..., 0]
+
+
+def _center(cell: Tensor, grid: int) -> Tensor:
+    return torch.stack([cell % grid, cell // grid], dim=-1).to(torch.float32) + 0.5
+
+
+def _heading_error(state: MazeState, aim: Tensor) -> Tensor:
+    """Heading units to turn, positive to the left, to face the point ``aim`` (B, 2): (B,) int64."""
+    to_aim = aim - state.position
+    bearing = torch.rad2deg(torch.atan2(to_aim[:, 1], to_aim[:, 0])) * HEADING_UNITS_PER_DEGREE
+    error = bearing.round().to(torch.int64) - state.heading
+    return (error + HEADING_UNITS // 2) % HEADING_UNITS - HEADING_UNITS // 2
+
+
+def steer(config: MazeConfig, state: MazeState, free: Tensor, goal: Tensor, point: Tensor) -> Tensor:
+    """Choose the action that follows a shortest path.
+
+    Args:
+        config: The family of mazes.
+        state: B mazes.
+        free: (B, G, G) bool, cells that the path may use.
+        goal: (B,) int64, flat index of the goal cell.
+        point: (B, 2) float32, where to go inside the goal cell.
+
+    Returns:
+        (B,) int64 or (B, 2) float32.
+    """
+    grid = config.grid_size
+    cell = _flat_cell(state.position, grid)
+    following = next_cell(free, cell, goal)
+    # Whoever stands too far aside for the opening sees the next cell's middle at 9 degrees or more, heads there to
+    # within half a turn, and so slides inwards along the wall: nobody gets stuck.
+    aim = torch.where((cell == goal)[:, None], point, _center(following, grid))
+    error, turn = _heading_error(state, aim), config.turn_units
+    if config.continuous:
+        share = (error.to(torch.float32) / turn).clamp(-1, 1)
+        left_over = (error - (share * turn).round().to(torch.int64)).abs()
+        speed = torch.where(left_over <= turn // 2, 1.0, 0.0)
+        return torch.stack([speed, share], dim=1)
+    left = error > 0
+    on_the_spot = torch.where(left, _LEFT, _RIGHT)
+    moving = torch.where(left, _FORWARD_LEFT, _FORWARD_RIGHT)
+    action = torch.where(error.abs() <= turn + turn // 2, moving, on_the_spot)
+    return torch.where(error.abs() <= turn // 2, _FORWARD, action)
+
+
+def current_target_position(state: MazeState) -> Tensor:
+    """Where the paying target is: (B, 2) float32."""
+    index = state.current_target[:, None, None].expand(-1, 1, 2)
+    return state.target_position.gather(1, index)[:, 0]
+
+
+def _uniform_action(config: MazeConfig, seed: Tensor, count: Tensor) -> Tensor:
+    if config.continuous:
+        bits = hash_bits(seed[:, None], _ACTION, count[:, None], torch.arange(2, device=seed.device))
+        return (bits >> 8).to(torch.float32) / (1 << 23) - 1
+    return below(hash_bits(seed, _ACTION, count), NUM_DISCRETE_ACTIONS)
+
+
+class _Policy:
+    def __init__(self, config: MazeConfig) -> None:
+        self.config = config
+
+    def initial_carry(self, seeds: Tensor, device: torch.device | str = "cpu") -> PolicyCarry:
+        """Start one policy per seed (B,) int64."""
+        seed = torch.as_tensor(seeds, dtype=torch.int64, device=device)
+        zero = torch.zeros_like(seed)
+        return PolicyCarry(seed=seed, count=zero, goal=zero - 1, spin=zero, maze=zero - 1)
+
+
+class RandomPolicy(_Policy):
+    """Every action equally likely."""
+
+    def act(self, state: MazeState, carry: PolicyCarry) -> tuple[Tensor, PolicyCarry]:
+        """Choose uniformly."""
+        action = _uniform_action(self.config, carry.seed, carry.count)
+        return action, replace(carry, count=carry.count + 1)
+
+
+class OraclePolicy(_Policy):
+    """The shortest path to what pays, with full knowledge of the maze."""
+
+    def act(self, state: MazeState, carry: PolicyCarry) -> tuple[Tensor, PolicyCarry]:
+        """Steer to the current target."""
+        point = current_target_position(state)
+        goal = _flat_cell(point, self.config.grid_size)
+        action = steer(self.config, state, walkable(self.config, state), goal, point)
+        return action, replace(carry, count=carry.count + 1)
+
+
+class ExplorerPolicy(_Policy):
+    """Shortest paths to random cells, about one action in eight random, now and then a look around."""
+
+    forage_probability = 0.0
+
+    def act(self, state: MazeState, carry: PolicyCarry) -> tuple[Tensor, PolicyCarry]:
+        """Turn on the spot while looking around, else steer to the goal; pick a new goal where it was reached."""
+        config, grid, seed, count = self.config, self.config.grid_size, carry.seed, carry.count
+        free = walkable(config, state)
+        fresh = (carry.maze != state.seed) | (state.step_count == 0) | (carry.goal < 0)
+        reached = (carry.goal == _flat_cell(state.position, grid)) & ~fresh
+        goal = torch.where(fresh | reached, self._new_goal(state, free, seed, count), carry.goal)
+        spin = torch.where(fresh, 0, carry.spin)
+        spin = torch.where(spin == 0, self._new_spin(seed, count, reached), spin)
+
+        action = steer(config, state, free, goal, _center(goal, grid))
+        random = _uniform_action(config, seed, count)
+        noise = chance(hash_bits(seed, _NOISE, count), _NOISE_PROBABILITY)
+        left = spin > 0
+        if config.continuous:
+            turn = torch.stack([torch.zeros_like(action[:, 0]), torch.where(left, 1.0, -1.0)], dim=1)
+            noise, spinning = noise[:, None], (spin != 0)[:, None]
+        else:
+            turn, spinning = torch.where(left, _LEFT, _RIGHT), spin != 0
+        action = torch.where(spinning, turn, torch.where(noise, random, action))
+        return action, PolicyCarry(
+            seed=seed, count=count + 1, goal=goal, spin=spin - spin.sign(), maze=state.seed
+        )
+
+    def _new_goal(self, state: MazeState, free: Tensor, seed: Tensor, count: Tensor) -> Tensor:
+        """A random free cell, or the paying target's: (B,) int64."""
+        free = free.flatten(1)
+        number = below(hash_bits(seed, _GOAL, count), free.sum(1))
+        goal = (free.cumsum(1) > number[:, None]).to(torch.uint8).argmax(1)
+        if self.forage_probability == 0:
+            return goal
+        forage = chance(hash_bits(seed, _FORAGE, count), self.forage_probability)
+        return torch.where(forage, _flat_cell(current_target_position(state), self.config.grid_size), goal)
+
+    def _new_spin(self, seed: Tensor, count: Tensor, at_goal: Tensor) -> Tensor:
+        """Turns on the spot to begin now, 0 for none: half of them full circles, (B,) int64."""
+        bits = hash_bits(seed, _SPIN, count)
+        begin = chance(bits, _SPIN_ANYWHERE) | (at_goal & chance(bits, _SPIN_AT_GOAL))
+        circle = max(1, HEADING_UNITS // self.config.turn_units)
+        length = below(hash_bits(seed, _SPIN_LENGTH, count), 2 * circle) + 1
+        side = 2 * below(hash_bits(seed, _SPIN_SIDE, count), 2) - 1
+        return torch.where(begin, length.clamp(max=circle) * side, 0)
+
+
+class ForagerPolicy(ExplorerPolicy):
+    """An explorer that heads for the paying target half of the time."""
+
+    forage_probability = _FORAGE_PROBABILITY
+
+
+_POLICIES: dict[str, type[RandomPolicy] | type[OraclePolicy] | type[ExplorerPolicy]] = {
+    "random": RandomPolicy,
+    "explorer": ExplorerPolicy,
+    "oracle": OraclePolicy,
+    "forager": ForagerPolicy,
+}
+
+
+def make_policy(name: str, config: MazeConfig) -> ScriptedPolicy:
+    """Make a scripted policy by name.
+
+    Args:
+        name: ``random``, ``explorer``, ``oracle`` or ``forager``.
+        config: The family of mazes that it will play.
+
+    Raises:
+        ValueError: There is no such policy.
+    """
+    if name not in _POLICIES:
+        raise ValueError(f"`name` must be one of {', '.join(POLICY_NAMES)}, got {name!r}.")
+    return _POLICIES[name](config)
