@@ -1,8 +1,9 @@
 """The command line: ``lssvwm COMMAND [flags]``.
 
-Only the chosen command's module is imported. Such a module offers ``run(args)``, whose argument is annotated with a
-frozen dataclass; each field becomes a flag and its docstring the flag's help (tyro). A module whose flags depend on one
-another may instead offer ``parse(arguments: list[str], prog: str)``, which returns what ``run`` takes.
+Only the chosen command's module is imported. Such a module offers ``run(args)``, whose argument is annotated
+with a frozen dataclass; each field becomes a flag and its docstring the flag's help (tyro). A module whose
+flags depend on one another may instead offer ``parse(arguments: list[str], prog: str)``, which returns what
+``run`` takes.
 """
 
 from __future__ import annotations
@@ -43,9 +44,17 @@ COMMANDS = (
 
 def usage() -> str:
     """The overview that ``lssvwm --help`` prints."""
-    lines = ["usage: lssvwm COMMAND [flags]", "", "Agents that plan inside a long-memory video world model.", ""]
+    lines = [
+        "usage: lssvwm COMMAND [flags]",
+        "",
+        "Agents that plan inside a long-memory video world model.",
+        "",
+    ]
     lines += [f"  lssvwm {' '.join(command.words):<20}{command.summary}" for command in COMMANDS]
-    lines += ["", "`lssvwm COMMAND --help` lists a command's flags; `lssvwm --version` says which version this is."]
+    lines += [
+        "",
+        "`lssvwm COMMAND --help` lists a command's flags; `lssvwm --version` says which version this is.",
+    ]
     lines += ["Set LSSVWM_DEBUG=1 to see where an error came from."]
     return "\n".join(lines)
 
@@ -61,7 +70,9 @@ def find_command(arguments: Sequence[str]) -> tuple[_Command, list[str]]:
         if tuple(arguments[:count]) == command.words:
             return command, list(arguments[count:])
     known = ", ".join("`" + " ".join(command.words) + "`" for command in COMMANDS)
-    raise UserError(f"There is no command `{arguments[0]}`; choose one of {known}.")
+    longer = any(command.words[0] == arguments[0] for command in COMMANDS)
+    given = " ".join(arguments[:2] if longer else arguments[:1])
+    raise UserError(f"There is no command `{given}`; choose one of {known}.")
 
 
 def argument_class(module: ModuleType) -> type:
@@ -105,7 +116,7 @@ def _raised_by_us(traceback: TracebackType | None) -> bool:
 
 
 def explain(error: BaseException) -> str | None:
-    """One sentence for an error that the user can mend; None for any other error, which is a fault of the program."""
+    """One sentence for an error that the user can mend; None for any other, which is a fault of ours."""
     if isinstance(error, UserError):
         return str(error)
     if isinstance(error, FileNotFoundError):
@@ -124,7 +135,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: The words after ``lssvwm``; None takes them from the command line.
 
     Returns:
-        The exit status: 0; 2 when the user can mend what was wrong, after one sentence on stderr; 130 when interrupted.
+        The exit status: 0; 2 when the user can mend what was wrong, after one sentence on stderr; 130 when
+        interrupted.
     """
     try:
         execute(sys.argv[1:] if arguments is None else arguments)

@@ -1,4 +1,4 @@
-"""Seeds derived from seeds: the same numbers always give the same stream, and different ones independent streams."""
+"""Seeds derived from seeds: equal numbers always give the same stream, different ones independent streams."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _mix(value: int) -> int:
 
 
 def fold_in(seed: int, *counters: int) -> int:
-    """Derive a new seed from ``seed`` and any number of counters, the same on every machine and in every version.
+    """Derive a new seed from ``seed`` and any number of counters, the same on every machine.
 
     The order of the counters matters: ``fold_in(s, 1, 2)`` and ``fold_in(s, 2, 1)`` are unrelated.
 

@@ -44,7 +44,8 @@ class Episode:
             array = getattr(self, name)
             if array.shape != shape[:1] or array.dtype != dtype:
                 raise StoreError(
-                    f"`{name}` must be (T,) {dtype} with T={shape[0]} frames, got {array.shape} {array.dtype}."
+                    f"`{name}` must be (T,) {dtype} with T={shape[0]} frames, "
+                    f"got {array.shape} {array.dtype}."
                 )
         if self.proprio.ndim != 2 or len(self.proprio) != shape[0] or self.proprio.dtype != np.float32:
             raise StoreError(
@@ -52,7 +53,9 @@ class Episode:
                 f"got {self.proprio.shape} {self.proprio.dtype}."
             )
         if self.actions.ndim < 1 or len(self.actions) != shape[0]:
-            raise StoreError(f"`actions` must be (T, ...) with T={shape[0]} frames, got {self.actions.shape}.")
+            raise StoreError(
+                f"`actions` must be (T, ...) with T={shape[0]} frames, got {self.actions.shape}."
+            )
         if not np.isfinite(self.rewards).all() or not np.isfinite(self.proprio).all():
             raise StoreError("`rewards` and `proprio` must be finite, got a NaN or an infinity.")
 

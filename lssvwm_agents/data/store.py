@@ -1,10 +1,10 @@
 """Episodes on disk: a zarr group of arrays that are flat over time, and an index of where each episode lies.
 
-An append writes the episode's frames first and replaces the index last, in one step. A writer that is killed at any
-moment therefore leaves a store with every episode it had finished and nothing else. Episodes start at chunk borders, so
-that an append never touches a chunk that holds an older episode; the gap costs nothing on disk worth mentioning.
-(Killed means killed: what the operating system had not yet written when the power failed may be lost. The checksum of
-each episode tells.)
+An append writes the episode's frames first and replaces the index last, in one step. A writer that is killed
+at any moment therefore leaves a store with every episode it had finished and nothing else. Episodes start at
+chunk borders, so that an append never touches a chunk that holds an older episode; the gap costs nothing on
+disk worth mentioning. (Killed means killed: what the operating system had not yet written when the power
+failed may be lost. The checksum of each episode tells.)
 
 Layout of the folder::
 
@@ -16,10 +16,13 @@ Layout of the folder::
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
+import importlib.metadata
 import io
 import os
 import platform
+import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -97,7 +100,7 @@ class EpisodeStore:
         self._index = index
         self._lock: IO[bytes] | None = None
 
-    # ------------------------------------------------------------------------------------------- making and opening
+    # -------------------- making and opening
 
     @classmethod
     def create(cls, path: str | Path, spec: StoreSpec) -> EpisodeStore:
@@ -109,10 +112,11 @@ class EpisodeStore:
         path = Path(path)
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise StoreError(f"`{path}` exists already and is not empty; choose a new folder or remove it.")
-        path.mkdir(parents=True, exist_ok=True)
-        versions = {"lssvwm-agents": __version__, "python": platform.python_version()}
-        versions |= {"numpy": np.__version__, "zarr": zarr.__version__}
-        group = zarr.create_group(path, zarr_format=3)
+        # Made beside its place and moved there when complete, so that a killed process leaves no half of a
+        # store.
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+        group = zarr.create_group(unfinished, zarr_format=3)
         shapes: dict[str, tuple[tuple[int, ...], str]] = {
             "frames": (spec.frame_shape, "uint8"),
             "actions": (spec.action_shape, spec.action_dtype),
@@ -129,11 +133,17 @@ class EpisodeStore:
                 dtype=dtype,
                 compressors=zarr.codecs.BloscCodec(cname="zstd", clevel=3, shuffle="noshuffle"),
             )
-        _replace_index(path, np.zeros((0, 4), np.int64))
-        # What makes the folder a store is written last: a half-made one is told apart from a damaged one.
         group.attrs.update(
-            {"format": FORMAT, "format_version": FORMAT_VERSION, "spec": asdict(spec), "versions": versions}
+            {
+                "format": FORMAT,
+                "format_version": FORMAT_VERSION,
+                "spec": asdict(spec),
+                "versions": _versions(),
+            }
         )
+        _replace_index(unfinished, np.zeros((0, 4), np.int64))
+        unfinished.chmod(0o755)
+        os.replace(unfinished, path)
         return cls.open(path)
 
     @classmethod
@@ -153,13 +163,15 @@ class EpisodeStore:
             group = zarr.open_group(path, mode="r+", zarr_format=3, use_consolidated=False)
             attributes = dict(group.attrs)
         except Exception as error:
-            raise StoreError(f"The episode store `{path}` is damaged: its `zarr.json` cannot be read.") from error
+            raise StoreError(
+                f"The episode store `{path}` is damaged: its `zarr.json` cannot be read."
+            ) from error
         if attributes.get("format") != FORMAT:
             raise foreign
         if attributes.get("format_version") != FORMAT_VERSION:
             raise StoreError(
-                f"The episode store `{path}` has format version {attributes.get('format_version')}, "
-                f"and this version of lssvwm-agents reads {FORMAT_VERSION} only; collect again, or change the version."
+                f"The episode store `{path}` has format version {attributes.get('format_version')}, but only "
+                f"{FORMAT_VERSION} can be read; collect again, or install the lssvwm-agents that made it."
             )
         try:
             spec = StoreSpec(**attributes["spec"])  # type: ignore[arg-type]
@@ -174,8 +186,15 @@ class EpisodeStore:
 
     def _check_index(self) -> None:
         index = self._index
-        if index.ndim != 2 or index.shape[1] != 4 or index.dtype != np.int64 or (index[:, :3].min(initial=0) < -1):
-            raise StoreError(f"The episode store `{self.path}` is damaged: its index does not hold (E, 4) integers.")
+        if (
+            index.ndim != 2
+            or index.shape[1] != 4
+            or index.dtype != np.int64
+            or (index[:, :3].min(initial=0) < -1)
+        ):
+            raise StoreError(
+                f"The episode store `{self.path}` is damaged: its index does not hold (E, 4) integers."
+            )
         end = int((index[:, 0] + index[:, 1]).max(initial=0))
         for name, array in self._arrays.items():
             if array.shape[0] < end:
@@ -184,7 +203,7 @@ class EpisodeStore:
                     f"but `{name}` holds {array.shape[0]}."
                 )
 
-    # --------------------------------------------------------------------------------------------------- reading
+    # -------------------- reading
 
     @property
     def num_episodes(self) -> int:
@@ -234,10 +253,10 @@ class EpisodeStore:
         """All episodes, in the order in which they were appended."""
         return (self.episode(index) for index in range(self.num_episodes))
 
-    # --------------------------------------------------------------------------------------------------- appending
+    # -------------------- appending
 
     def append(self, episode: Episode) -> int:
-        """Write one episode; when this returns it is in the store, whatever happens to the process afterwards.
+        """Write one episode; when this returns it is in the store, whatever then happens to the process.
 
         Returns:
             Its index.
@@ -274,7 +293,7 @@ class EpisodeStore:
             raise StoreError(f"An episode's seed must be in [0, 2**63), or -1 for none, got {episode.seed}.")
 
     def _acquire(self) -> None:
-        """Become the only writer until :meth:`close` or the end of the process; take in what others appended before."""
+        """Become the only writer until :meth:`close`, and take in what others appended before."""
         if self._lock is not None:
             return
         lock = open(self.path / "writer.lock", "ab")
@@ -282,7 +301,9 @@ class EpisodeStore:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             lock.close()
-            raise StoreError(f"Another process is appending to `{self.path}`; wait for it, or stop it.") from error
+            raise StoreError(
+                f"Another process is appending to `{self.path}`; wait for it, or stop it."
+            ) from error
         self._lock = lock
         self._index = np.load(self.path / "index.npy", allow_pickle=False)
         self._arrays = {name: self._group[name] for name in _ARRAYS}
@@ -300,6 +321,15 @@ class EpisodeStore:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _versions() -> dict[str, str]:
+    """Versions of what made the episodes."""
+    versions = {"lssvwm-agents": __version__, "python": platform.python_version()}
+    for package in ("gymnasium", "numpy", "torch", "zarr"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[package] = importlib.metadata.version(package)
+    return versions
 
 
 def _replace_index(path: Path, index: NDArray[np.int64]) -> None:

@@ -1,0 +1,64 @@
+"""``lssvwm collect``: play episodes and write them to a store."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from lssvwm_agents.errors import UserError
+
+
+@dataclass(frozen=True)
+class CollectArgs:
+    """Play episodes of any registered Gymnasium environment and write them to a store.
+
+    Episode i is made from seed + i alone. Killed at any moment, the same command goes on where it was.
+    """
+
+    env: str
+    """Gymnasium id, such as lssvwm/RaycastMaze-9x9-v0."""
+    out: Path
+    """Folder of the store."""
+    policy: str = "random"
+    """random, explorer, forager, oracle, or the path of a policy saved by stable-baselines3 (.zip)."""
+    episodes: int = 10
+    """Episodes that the store holds in the end."""
+    num_envs: int = 16
+    """Environments played side by side."""
+    seed: int = 0
+    """Seed of episode 0."""
+    epsilon: float = 0.0
+    """Probability, at each step, of a uniformly random action instead of the policy's."""
+    env_kwargs: str = "{}"
+    """Keyword arguments of the environment, as JSON."""
+    frame_size: int | None = None
+    """Edge of the recorded frames in pixels; without it images keep their size, rendered frames take 64."""
+
+
+def run(args: CollectArgs) -> None:
+    """Collect, and say where the episodes lie."""
+    try:
+        env_kwargs = json.loads(args.env_kwargs)
+    except json.JSONDecodeError as error:
+        raise UserError(f"`--env-kwargs` must be JSON, got `{args.env_kwargs}` ({error}).") from error
+    if not isinstance(env_kwargs, dict):
+        raise UserError(f"`--env-kwargs` must be a JSON object, got `{args.env_kwargs}`.")
+
+    from lssvwm_agents.data.collect import CollectConfig, collect
+
+    config = CollectConfig(
+        env=args.env,
+        policy=args.policy,
+        episodes=args.episodes,
+        num_envs=args.num_envs,
+        seed=args.seed,
+        env_kwargs=env_kwargs,
+        epsilon=args.epsilon,
+        frame_size=args.frame_size,
+    )
+    store = collect(config, args.out)
+    print(
+        f"{store.num_episodes} episodes, {store.num_frames:,} frames in {args.out}. "
+        f"Next: lssvwm train --recipe maze-tiny --store {args.out} --out runs/train"
+    )
