@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any
-
-import torch
 
 
 def require(condition: bool, rule: str, value: object) -> None:
@@ -51,44 +47,3 @@ def require_positive(name: str, value: float) -> None:
         ValueError: If ``value`` is not.
     """
     require(value > 0.0 and math.isfinite(value), f"`{name}` must be positive and finite", value)
-
-
-def require_search(
-    *,
-    action_spec: object,
-    horizon: int,
-    num_samples: int,
-    action_repeat: int,
-    discount: float,
-    objective: Callable[[Any], torch.Tensor] | None,
-    terminal_value: Callable[[Any], torch.Tensor] | None,
-    max_rows: int | None,
-    dtype: torch.dtype,
-) -> None:
-    """Check the fields that every sampling planner has.
-
-    Raises:
-        ValueError: If one of them breaks its rule.
-    """
-    from lssvwm_agents.planners.action_spec import ContinuousActions, DiscreteActions
-
-    require(
-        isinstance(action_spec, DiscreteActions | ContinuousActions),
-        "`action_spec` must be DiscreteActions or ContinuousActions",
-        type(action_spec).__name__,
-    )
-    require_integer("horizon", horizon, 1)
-    require_integer("num_samples", num_samples, 1)
-    require_integer("action_repeat", action_repeat, 1)
-    require_fraction("discount", discount)
-    require(
-        objective is None or callable(objective), "`objective` must be a function of an Outcome", objective
-    )
-    require(
-        terminal_value is None or callable(terminal_value),
-        "`terminal_value` must be a function of an Outcome",
-        terminal_value,
-    )
-    if max_rows is not None:
-        require_integer("max_rows", max_rows, 1)
-    require(dtype in (torch.float32, torch.float64), "`dtype` must be torch.float32 or torch.float64", dtype)

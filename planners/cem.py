@@ -15,13 +15,13 @@ from lssvwm_agents.planners._validation import (
     require_fraction,
     require_integer,
     require_positive,
-    require_search,
 )
 from lssvwm_agents.planners.action_spec import ActionSpec
 from lssvwm_agents.planners.distributions import Distribution, check_warm_start, initial_distribution
 from lssvwm_agents.planners.plan import Plan, PlanRecord
 from lssvwm_agents.planners.protocols import Dynamics, Objective, State
-from lssvwm_agents.planners.rollout import CandidateEvaluator, batch_of, hold
+from lssvwm_agents.planners.rollout import batch_of, hold
+from lssvwm_agents.planners.search import CandidateEvaluator, require_search, take_candidates
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class CEM:
     min_std: float = 0.05
     smoothing: float = 0.05
     keep_elites: float = 0.1
-    warm_start_softening: float = 0.5
+    warm_start_softening: float = 0.25
     return_mode: Literal["best", "mean"] = "best"
     objective: Objective | None = None
     terminal_value: Objective | None = None
@@ -229,8 +229,3 @@ class CEM:
             return initial
         check_warm_start(warm_start, initial)
         return warm_start.soften(self.warm_start_softening)
-
-
-def take_candidates(candidates: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-    """Pick (B, K, H, A) of (B, N, H, A) candidates by (B, K) index."""
-    return torch.take_along_dim(candidates, index[:, :, None, None], dim=1)

@@ -8,12 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from lssvwm_agents.planners._validation import require_search
 from lssvwm_agents.planners.action_spec import ActionSpec, DiscreteActions, one_hot
 from lssvwm_agents.planners.distributions import Distribution, initial_distribution
 from lssvwm_agents.planners.plan import Plan, PlanRecord
 from lssvwm_agents.planners.protocols import Dynamics, Objective, State
-from lssvwm_agents.planners.rollout import CandidateEvaluator, batch_of, hold
+from lssvwm_agents.planners.rollout import batch_of, hold
+from lssvwm_agents.planners.search import CandidateEvaluator, require_search
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ action_repeat), ``A`` action width, ``R`` rows imagined at once (B times the can
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Generic
 
 import torch
 from lssvwm_agents.planners._validation import require
@@ -171,10 +170,12 @@ def _imagine_chunk(
         value = terminal_value(outcome)
         _check_rows("the terminal value", value, rows)
         value = value.view(batch_size, num_candidates)
+    # Sums are made in the actions' precision at least, whatever the dynamics compute in.
     shape = (batch_size, num_candidates, num_frames)
+    dtype = torch.promote_types(candidates.dtype, rewards[0].dtype)
     return Rollout(
-        reward=torch.stack(rewards, dim=-1).view(shape),
-        continuation=torch.stack(continuations, dim=-1).view(shape),
+        reward=torch.stack(rewards, dim=-1).view(shape).to(dtype),
+        continuation=torch.stack(continuations, dim=-1).view(shape).to(dtype),
         terminal_value=value,
     )
 
@@ -183,72 +184,3 @@ def _check_rows(name: str, values: torch.Tensor, rows: int) -> None:
     require(
         values.shape == (rows,), f"{name} must have shape ({rows},), one number a row", tuple(values.shape)
     )
-
-
-@dataclass(frozen=True)
-class CandidateEvaluator(Generic[State]):
-    """Gives candidates their returns: everything a search needs to know of its problem.
-
-    Attributes:
-        dynamics: Steps the rows.
-        state: Pytree of tensors with B rows, where every candidate starts.
-        action_repeat: Frames for which each decision is held.
-        discount: Constant factor per frame.
-        objective: What a frame is worth; None for its reward.
-        terminal_value: What comes after the last frame; None for nothing.
-        max_rows: At most this many rows are imagined at once; None for all.
-    """
-
-    dynamics: Dynamics[State]
-    state: State
-    action_repeat: int = 1
-    discount: float = 1.0
-    objective: Objective | None = None
-    terminal_value: Objective | None = None
-    max_rows: int | None = None
-
-    def rollout(self, decisions: torch.Tensor) -> Rollout:
-        """Imagine (B, N, H, A) decisions."""
-        candidates = hold(decisions, self.action_repeat)
-        return imagine_candidates(
-            self.dynamics, self.state, candidates, self.objective, self.terminal_value, self.max_rows
-        )
-
-    def __call__(self, decisions: torch.Tensor) -> torch.Tensor:
-        """(B, N) returns of (B, N, H, A) decisions, in the decisions' dtype."""
-        return self.rollout(decisions).returns(self.discount).to(decisions.dtype)
-
-    def check_returns(self, returns: torch.Tensor, suspects: torch.Tensor) -> None:
-        """Raise if a search met a return that is NaN, and name the cause; this waits for the device.
-
-        Args:
-            returns: (I, B) the largest return of each iteration, NaN where any candidate's was.
-            suspects: (I, B, H, A) the decisions that had it; imagined again to find the cause.
-
-        Raises:
-            ValueError: If any return is NaN.
-        """
-        bad = returns.isnan()
-        if not bool(bad.any()):
-            return
-        iteration = int(bad.any(dim=1).nonzero()[0, 0])
-        rows = bad[iteration].nonzero()[:, 0]
-        cause = _nan_cause(self.rollout(suspects[iteration].unsqueeze(1)), int(rows[0]))
-        raise ValueError(
-            f"an imagined return is NaN in batch rows {rows.tolist()} at iteration {iteration}: {cause}; "
-            "check the dynamics, the objective, and the state that the plan starts from."
-        )
-
-
-def _nan_cause(rollout: Rollout, row: int) -> str:
-    found = []
-    for name, values in (("reward", rollout.reward), ("continuation", rollout.continuation)):
-        frames = values[row, 0].isnan().nonzero()
-        if len(frames) > 0:
-            found.append((int(frames[0, 0]), name))
-    if found:
-        frame, name = min(found)
-        return f"the {name} of imagined frame {frame} is NaN in row {row}"
-    if rollout.terminal_value is not None and bool(rollout.terminal_value[row, 0].isnan()):
-        return f"the terminal value is NaN in row {row}"
-    return f"no single reward, continuation or terminal value is NaN in row {row}, so infinite ones cancel"

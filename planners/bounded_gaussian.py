@@ -1,0 +1,120 @@
+"""The distribution over plans of continuous actions: a Gaussian clipped to the box.
+
+Legend: ``B`` rows of the batch, ``N`` candidates, ``K`` candidates to refit on, ``H`` decisions, ``A`` action
+width, ``I`` iterations.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from lssvwm_agents.planners._decisions import check_mask, drop_first, split_frames, weighted_mean
+
+
+@dataclass(frozen=True)
+class BoundedGaussian:
+    """A Gaussian for each entry of each decision, its samples clipped to the box.
+
+    Clipped rather than drawn from a truncated Gaussian, for two reasons: the faces of the box are reached
+    exactly, and time-optimal plans lie there; and any noise will do, that correlated in time included.
+
+    Attributes:
+        mean: (B, H, A) inside the box.
+        std: (B, H, A) standard deviation before clipping.
+        low: (A,) the box.
+        high: (A,) the box.
+        initial_std: (A,) where ``std`` starts.
+        min_std: (A,) ``refit`` leaves no std below this.
+    """
+
+    mean: torch.Tensor
+    std: torch.Tensor
+    low: torch.Tensor
+    high: torch.Tensor
+    initial_std: torch.Tensor
+    min_std: torch.Tensor
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(B, H, A)."""
+        batch_size, horizon, action_dim = self.mean.shape
+        return batch_size, horizon, action_dim
+
+    @property
+    def device(self) -> torch.device:
+        """Where its tensors live."""
+        return self.mean.device
+
+    @property
+    def initial_mean(self) -> torch.Tensor:
+        """(A,) the centre of the box, where ``mean`` starts."""
+        return 0.5 * (self.low + self.high)
+
+    def draw_noise(
+        self, num_iterations: int, num_samples: int, generator: torch.Generator | None
+    ) -> torch.Tensor:
+        """(I, N, H, A) standard normal."""
+        shape = (num_iterations, num_samples, *self.mean.shape[1:])
+        device = self.device if generator is None else generator.device
+        return torch.randn(shape, generator=generator, device=device, dtype=self.mean.dtype).to(self.device)
+
+    def sample(self, noise: torch.Tensor) -> torch.Tensor:
+        """(N, H, A) noise to (B, N, H, A) candidates inside the box."""
+        candidates = torch.addcmul(self.mean.unsqueeze(1), self.std.unsqueeze(1), noise)
+        return torch.clamp(candidates, self.low, self.high)
+
+    def mode(self) -> torch.Tensor:
+        """(B, H, A) the mean."""
+        return self.mean
+
+    def refit(
+        self, candidates: torch.Tensor, momentum: float, weights: torch.Tensor | None = None
+    ) -> BoundedGaussian:
+        """Fit mean and std to (B, K, H, A) candidates, and keep ``momentum`` of the old ones."""
+        mean = weighted_mean(candidates, weights)
+        std = weighted_mean((candidates - mean.unsqueeze(1)).square(), weights).sqrt()
+        mean = torch.lerp(mean, self.mean, momentum)
+        std = torch.lerp(std, self.std, momentum)
+        # Rounding may carry a mean of points on a face an ulp past it.
+        return replace(
+            self, mean=torch.clamp(mean, self.low, self.high), std=torch.maximum(std, self.min_std)
+        )
+
+    def soften(self, amount: float) -> BoundedGaussian:
+        """Keep the mean; move the std from the present one (0) to the initial one (1)."""
+        return replace(self, std=torch.lerp(self.std, self.initial_std.expand_as(self.std), amount))
+
+    def shift(self, num_frames: int, frames_per_decision: int = 1) -> BoundedGaussian:
+        """Forget the first ``num_frames`` frames, and add as many initial ones at the end.
+
+        A new decision that spans parts of two old ones takes the mean and the variance of their mixture,
+        weighted by the frames of each.
+        """
+        whole, later_share = split_frames(num_frames, frames_per_decision)
+        mean = drop_first(self.mean, self.initial_mean, whole)
+        std = drop_first(self.std, self.initial_std, whole)
+        if later_share > 0.0:
+            later_mean = drop_first(self.mean, self.initial_mean, whole + 1)
+            later_std = drop_first(self.std, self.initial_std, whole + 1)
+            variance = torch.lerp(std.square(), later_std.square(), later_share)
+            variance = variance + later_share * (1.0 - later_share) * (later_mean - mean).square()
+            mean, std = torch.lerp(mean, later_mean, later_share), variance.sqrt()
+        return replace(self, mean=torch.clamp(mean, self.low, self.high), std=std)
+
+    def reset(self, mask: torch.Tensor) -> BoundedGaussian:
+        """Give the rows where (B,) bool ``mask`` holds their initial mean and std."""
+        mask = check_mask(mask, self.shape[0])
+        return replace(
+            self,
+            mean=torch.where(mask, self.initial_mean, self.mean),
+            std=torch.where(mask, self.initial_std, self.std),
+        )
+
+    def select(self, index: torch.Tensor) -> BoundedGaussian:
+        """The rows that ``index`` names."""
+        return replace(self, mean=self.mean[index], std=self.std[index])
+
+    def spread(self) -> torch.Tensor:
+        """(B,) mean standard deviation, in the units of the actions."""
+        return self.std.mean(dim=(1, 2))
