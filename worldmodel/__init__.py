@@ -3,7 +3,12 @@
 from lssvwm_agents.worldmodel.batch import WindowBatch
 from lssvwm_agents.worldmodel.config import BackboneConfig, TokenizerConfig, WorldModelConfig, small, tiny
 from lssvwm_agents.worldmodel.model import Prediction, WorldModel
-from lssvwm_agents.worldmodel.objectives import ObjectiveConfig, TokenizerLossConfig, tokenizer_loss, world_model_loss
+from lssvwm_agents.worldmodel.objectives import (
+    ObjectiveConfig,
+    TokenizerLossConfig,
+    tokenizer_loss,
+    world_model_loss,
+)
 from lssvwm_agents.worldmodel.state import LayerState, WorldState
 from lssvwm_agents.worldmodel.tokenizer import Tokenizer
 

@@ -55,12 +55,16 @@ class FrameAttention(nn.Module):
         out_read = None
         if read_only is not None:
             q, k_own, v_own = self._project(read_only)
-            out_read = self._finish(_attend(q, past_k[:, :-1], past_v[:, :-1], self.window, own=(k_own, v_own)), read_only)
+            out_read = self._finish(
+                _attend(q, past_k[:, :-1], past_v[:, :-1], self.window, own=(k_own, v_own)), read_only
+            )
         last_k, last_v = past_k[:, -self.window :], past_v[:, -self.window :]
         return out_write, out_read, last_k.to(keys.dtype), last_v.to(values.dtype)
 
     def _project(self, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        q, k, v = self.project_in(tokens.flatten(2, 3)).unflatten(-1, (3, self.heads, self.head_dim)).unbind(-3)
+        q, k, v = (
+            self.project_in(tokens.flatten(2, 3)).unflatten(-1, (3, self.heads, self.head_dim)).unbind(-3)
+        )
         return self.norm_q(q).to(v.dtype), self.norm_k(k).to(v.dtype), v
 
     def _finish(self, out: torch.Tensor, like: torch.Tensor) -> torch.Tensor:

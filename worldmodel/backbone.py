@@ -52,15 +52,24 @@ class Backbone(nn.Module):
         self.latent_channels = config.tokenizer.latent_channels
         patch_dim = self.latent_channels * config.patch_size**2
         self.feature_dim = 2 * width
-        self.conditioning = FrameConditioning(config.backbone.conditioning_width, config.action_dim, config.proprio_dim)
+        self.conditioning = FrameConditioning(
+            config.backbone.conditioning_width, config.action_dim, config.proprio_dim
+        )
         self.embed = nn.Linear(patch_dim, width)
         self.position = nn.Parameter(0.02 * torch.randn(*grid, width))
-        self.layers = nn.ModuleList(Layer(config.backbone, block, grid) for block in config.backbone.block_sizes)
+        self.layers = nn.ModuleList(
+            Layer(config.backbone, block, grid) for block in config.backbone.block_sizes
+        )
         self.modulate_out = nn.Linear(config.backbone.conditioning_width, 2 * width)
         self.project_out = nn.Linear(width, patch_dim)
         self.pool_position = nn.Parameter(0.5 * torch.randn(*grid, width))
         self.pool = nn.Linear(width, self.feature_dim)
-        for parameter in (self.modulate_out.weight, self.modulate_out.bias, self.project_out.weight, self.project_out.bias):
+        for parameter in (
+            self.modulate_out.weight,
+            self.modulate_out.bias,
+            self.project_out.weight,
+            self.project_out.bias,
+        ):
             nn.init.zeros_(parameter)
 
     def initial_layers(self, batch: int) -> tuple[LayerState, ...]:
@@ -115,4 +124,6 @@ class Backbone(nn.Module):
         p = self.patch_size
         batch, time, rows, columns, _ = tokens.shape
         split = tokens.reshape(batch, time, rows, columns, self.latent_channels, p, p)
-        return split.permute(0, 1, 4, 2, 5, 3, 6).reshape(batch, time, self.latent_channels, rows * p, columns * p)
+        return split.permute(0, 1, 4, 2, 5, 3, 6).reshape(
+            batch, time, self.latent_channels, rows * p, columns * p
+        )

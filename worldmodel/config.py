@@ -147,7 +147,9 @@ class WorldModelConfig:
         object.__setattr__(self, "tokenizer", _rebuild(TokenizerConfig, self.tokenizer))
         object.__setattr__(self, "backbone", _rebuild(BackboneConfig, self.backbone))
         size = self.tokenizer.latent_size
-        _require(size % self.patch_size == 0, f"`patch_size` must divide the latent's {size}", self.patch_size)
+        _require(
+            size % self.patch_size == 0, f"`patch_size` must divide the latent's {size}", self.patch_size
+        )
         for block in self.backbone.block_sizes:
             _require(
                 self.grid_size % block == 0,
@@ -156,7 +158,11 @@ class WorldModelConfig:
             )
         _require(self.action_dim >= 1, "`action_dim` must be at least 1", self.action_dim)
         _require(self.proprio_dim >= 0, "`proprio_dim` must be at least 0", self.proprio_dim)
-        _require(self.num_bins >= 3 and self.num_bins % 2 == 1, "`num_bins` must be odd and at least 3", self.num_bins)
+        _require(
+            self.num_bins >= 3 and self.num_bins % 2 == 1,
+            "`num_bins` must be odd and at least 3",
+            self.num_bins,
+        )
         _require(
             0.0 <= self.imagined_noise_level <= 0.1,
             "`imagined_noise_level` must be in [0, 0.1]",
@@ -196,7 +202,6 @@ def small(**overrides: object) -> WorldModelConfig:
         ),
     }
     return WorldModelConfig(**{**defaults, **overrides})  # type: ignore[arg-type]
-
 
 
 def _rebuild(cls: type[_T], value: object) -> _T:

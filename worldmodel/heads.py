@@ -28,7 +28,9 @@ class TwoHot(nn.Module):
 
     def __init__(self, num_bins: int) -> None:
         super().__init__()
-        self.register_buffer("bins", symexp(torch.linspace(-SYMLOG_LIMIT, SYMLOG_LIMIT, num_bins)), persistent=False)
+        self.register_buffer(
+            "bins", symexp(torch.linspace(-SYMLOG_LIMIT, SYMLOG_LIMIT, num_bins)), persistent=False
+        )
         self.bins: torch.Tensor
 
     def mean(self, logits: torch.Tensor) -> torch.Tensor:
@@ -53,21 +55,29 @@ class TwoHot(nn.Module):
 class Heads(nn.Module):
     """Small MLPs on the features (B, ..., F) of clean frames."""
 
-    def __init__(self, feature_dim: int, action_dim: int, proprio_dim: int, num_bins: int, value: bool) -> None:
+    def __init__(
+        self, feature_dim: int, action_dim: int, proprio_dim: int, num_bins: int, value: bool
+    ) -> None:
         super().__init__()
         self.two_hot = TwoHot(num_bins)
         hidden = feature_dim // 2
         self.reward = _mlp(feature_dim, hidden, num_bins)
         self.continuation = nn.Linear(feature_dim, 1)
         self.value = _mlp(feature_dim, hidden, num_bins) if value else None
-        self.proprio = _mlp(feature_dim + proprio_dim + action_dim, hidden, proprio_dim) if proprio_dim else None
+        self.proprio = (
+            _mlp(feature_dim + proprio_dim + action_dim, hidden, proprio_dim) if proprio_dim else None
+        )
         nn.init.zeros_(self.continuation.weight)
         nn.init.constant_(self.continuation.bias, 4.0)
 
-    def next_proprio(self, features: torch.Tensor, proprio: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
+    def next_proprio(
+        self, features: torch.Tensor, proprio: torch.Tensor, action: torch.Tensor
+    ) -> torch.Tensor:
         """Standardised odometry after ``action``: (...,F), (...,P) standardised, (...,A) -> (...,P)."""
         assert self.proprio is not None
-        return proprio + self.proprio(torch.cat([features, proprio.to(features.dtype), action.to(features.dtype)], -1))
+        return proprio + self.proprio(
+            torch.cat([features, proprio.to(features.dtype), action.to(features.dtype)], -1)
+        )
 
 
 def _mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:

@@ -30,7 +30,9 @@ class Layer(nn.Module):
         self.scan = BlockScan(config, block, grid) if config.memory == "block_scan" else None
         self.attention = FrameAttention(config)
         inner = int(config.mlp_ratio * config.width)
-        self.mlp = nn.Sequential(nn.Linear(config.width, inner), nn.GELU(approximate="tanh"), nn.Linear(inner, config.width))
+        self.mlp = nn.Sequential(
+            nn.Linear(config.width, inner), nn.GELU(approximate="tanh"), nn.Linear(inner, config.width)
+        )
         self.modulation = nn.Linear(config.conditioning_width, 9 * config.width)
         nn.init.zeros_(self.modulation.weight)
         nn.init.zeros_(self.modulation.bias)

@@ -63,7 +63,11 @@ class WorldModel(
         self.tokenizer = Tokenizer(config.tokenizer)
         self.backbone = Backbone(config)
         self.heads = Heads(
-            self.backbone.feature_dim, config.action_dim, config.proprio_dim, config.num_bins, config.value_head
+            self.backbone.feature_dim,
+            config.action_dim,
+            config.proprio_dim,
+            config.num_bins,
+            config.value_head,
         )
 
     @property
@@ -98,8 +102,9 @@ class WorldModel(
         )
 
     def repeat(self, state: WorldState, n: int) -> WorldState:
-        """Fork every row n times (row b*n + i is the i-th fork of row b)."""
-        return state.repeat(n)
+        """Fork every row n times (row b*n + i is the i-th fork of row b). The forks share the past's scan state."""
+        scans = [layer.scan for layer in self.backbone.layers]
+        return state.fork(n, tuple(0 if scan is None else scan.groups for scan in scans))
 
     # --- real frames -------------------------------------------------------------------------------------------------------
 
@@ -138,6 +143,7 @@ class WorldModel(
         action_known: torch.Tensor | None = None,
     ) -> tuple[WorldState, torch.Tensor]:
         """As :meth:`observe`, from latents (B,T,C,h,w) that were encoded before."""
+        state = state.materialise()
         batch, time = latents.shape[:2]
         self._check_actions(actions, (batch, time))
         if batch != state.batch_size:
@@ -182,6 +188,7 @@ class WorldModel(
             ValueError: If a shape does not fit.
         """
         self._check_actions(action, (state.batch_size,))
+        state = state.materialise(only_long=True)
         known = state.proprio_known
         standardise = self.backbone.conditioning.standardise
         if proprio is not None:
@@ -241,7 +248,9 @@ class WorldModel(
         staging = tempfile.mkdtemp(prefix=".saving-", dir=target)
         try:
             result: str | None = super().save_pretrained(staging, **kwargs)
-            for name in sorted(os.listdir(staging), reverse=True):  # weights before the config that announces them
+            for name in sorted(
+                os.listdir(staging), reverse=True
+            ):  # weights before the config that announces them
                 os.replace(os.path.join(staging, name), target / name)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
@@ -251,7 +260,9 @@ class WorldModel(
 
     def _write(self, state: WorldState, frames: Frames) -> tuple[WorldState, torch.Tensor]:
         out = self.backbone(frames, None, state.layers)
-        after = WorldState(out.layers, out.features[:, -1], frames.proprio[:, -1], frames.proprio_known[:, -1])
+        after = WorldState(
+            out.layers, out.features[:, -1], frames.proprio[:, -1], frames.proprio_known[:, -1]
+        )
         return after, out.features
 
     def _read(self, noisy: Frames, layers: tuple[LayerState, ...]) -> BackboneOutput:
@@ -297,4 +308,6 @@ def stack_predictions(predictions: list[Prediction]) -> Prediction:
         values = [getattr(prediction, name) for prediction in predictions]
         return None if values[0] is None else torch.stack(values, dim=1)
 
-    return Prediction(*(stack(name) for name in ("latent", "features", "reward", "continuation", "proprio", "value")))
+    return Prediction(
+        *(stack(name) for name in ("latent", "features", "reward", "continuation", "proprio", "value"))
+    )

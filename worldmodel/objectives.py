@@ -74,7 +74,13 @@ class ObjectiveConfig:
     proprio_weight: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("full_noise_share", "action_dropout", "proprio_dropout", "self_prediction_share", "clean_prefix_share"):
+        for name in (
+            "full_noise_share",
+            "action_dropout",
+            "proprio_dropout",
+            "self_prediction_share",
+            "clean_prefix_share",
+        ):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ValueError(f"`{name}` must be in [0, 1], got {getattr(self, name)}.")
 
@@ -82,7 +88,9 @@ class ObjectiveConfig:
 class _Draws:
     """Random numbers for this process's rows of the global batch."""
 
-    def __init__(self, generator: torch.Generator, batch: WindowBatch, row_offset: int, global_rows: int | None) -> None:
+    def __init__(
+        self, generator: torch.Generator, batch: WindowBatch, row_offset: int, global_rows: int | None
+    ) -> None:
         self.generator, self.device = generator, batch.latents.device
         self.local, self.offset = batch.latents.shape[0], row_offset
         self.rows = self.local if global_rows is None else global_rows
@@ -91,10 +99,14 @@ class _Draws:
         return tensor[self.offset : self.offset + self.local].to(self.device)
 
     def uniform(self, *shape: int) -> torch.Tensor:
-        return self._mine(torch.rand(self.rows, *shape, generator=self.generator, device=self.generator.device))
+        return self._mine(
+            torch.rand(self.rows, *shape, generator=self.generator, device=self.generator.device)
+        )
 
     def normal(self, *shape: int) -> torch.Tensor:
-        return self._mine(torch.randn(self.rows, *shape, generator=self.generator, device=self.generator.device))
+        return self._mine(
+            torch.randn(self.rows, *shape, generator=self.generator, device=self.generator.device)
+        )
 
     def once(self) -> float:
         return float(torch.rand((), generator=self.generator, device=self.generator.device))
@@ -178,18 +190,28 @@ def _teacher_forcing(
     layers = model.backbone.initial_layers(rows)
 
     if draws.once() < config.self_prediction_share:
-        first = (draws.uniform() * time).long()[:, None]  # from this frame on, the clean stream is the model's own
+        first = (draws.uniform() * time).long()[
+            :, None
+        ]  # from this frame on, the clean stream is the model's own
         with torch.no_grad():
             ones = torch.ones_like(level)
             own = model.backbone(
-                _frames(batch, proprio, clean, clean_level), _frames(batch, proprio, torch.zeros_like(noisy), ones), layers
+                _frames(batch, proprio, clean, clean_level),
+                _frames(batch, proprio, torch.zeros_like(noisy), ones),
+                layers,
             ).clean
         imagined = torch.arange(time, device=latents.device)[None] >= first.clamp(min=1)
         clean = torch.where(imagined[..., None, None, None], own.to(clean.dtype), clean)
         clean_level = torch.where(imagined, model.config.imagined_noise_level, clean_level)
 
-    out = model.backbone(_frames(batch, proprio, clean, clean_level), _frames(batch, proprio, noisy, level), layers)
-    loss = F.mse_loss(out.clean.float(), latents.float()) if latents.dtype != torch.float64 else F.mse_loss(out.clean, latents)
+    out = model.backbone(
+        _frames(batch, proprio, clean, clean_level), _frames(batch, proprio, noisy, level), layers
+    )
+    loss = (
+        F.mse_loss(out.clean.float(), latents.float())
+        if latents.dtype != torch.float64
+        else F.mse_loss(out.clean, latents)
+    )
     return loss, out.features, torch.ones_like(batch.reward_mask)
 
 
@@ -232,7 +254,9 @@ def _head_losses(
         ahead = heads.next_proprio(features[:, :-1], target[:, :-1], batch.actions[:, 1:])
         error = (ahead.float() - target[:, 1:].float()).square().mean(-1)
         known = batch.proprio_known & batch.action_known
-        losses["proprio"] = _masked_mean(error, (known & valid)[:, 1:] & batch.proprio_known[:, :-1] & valid[:, :-1])
+        losses["proprio"] = _masked_mean(
+            error, (known & valid)[:, 1:] & batch.proprio_known[:, :-1] & valid[:, :-1]
+        )
     return losses
 
 

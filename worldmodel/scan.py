@@ -68,7 +68,9 @@ def scan(
     """
     length = writes.x.shape[1]
     if length % tokens_per_frame:
-        raise ValueError(f"`tokens_per_frame`={tokens_per_frame} must divide the number of tokens, got {length}.")
+        raise ValueError(
+            f"`tokens_per_frame`={tokens_per_frame} must divide the number of tokens, got {length}."
+        )
     if backend not in BACKENDS:
         raise ValueError(f"`backend` must be one of {BACKENDS}, got {backend!r}.")
     if backend == "auto":
@@ -80,10 +82,14 @@ def scan(
     if backend == "mamba":
         from lssvwm_agents.worldmodel.scan_mamba import mamba_scan
 
-        return mamba_scan(writes, a, state, c_read=c_read, tokens_per_frame=tokens_per_frame, chunk_size=chunk_size)
+        return mamba_scan(
+            writes, a, state, c_read=c_read, tokens_per_frame=tokens_per_frame, chunk_size=chunk_size
+        )
     from lssvwm_agents.worldmodel.scan_chunked import chunked_scan
 
-    return chunked_scan(writes, a, state, c_read=c_read, tokens_per_frame=tokens_per_frame, chunk_size=chunk_size)
+    return chunked_scan(
+        writes, a, state, c_read=c_read, tokens_per_frame=tokens_per_frame, chunk_size=chunk_size
+    )
 
 
 def read(c_read: torch.Tensor, state: torch.Tensor) -> torch.Tensor:

@@ -27,7 +27,9 @@ def chunked_scan(
     pad = -length % size
     chunks = (length + pad) // size
 
-    def chunk(tensor: torch.Tensor) -> torch.Tensor:  # (R,L,H,...) -> (R,C,H,Q,...); padding has dt = 0: no trace
+    def chunk(
+        tensor: torch.Tensor,
+    ) -> torch.Tensor:  # (R,L,H,...) -> (R,C,H,Q,...); padding has dt = 0: no trace
         if pad:
             tensor = F.pad(tensor, (0, 0) * (tensor.ndim - 2) + (0, pad))
         return tensor.reshape(rows, chunks, size, *tensor.shape[2:]).transpose(2, 3)
@@ -75,7 +77,9 @@ def _pass_states(
     if total_RCH.shape[1] == 1:
         decay_RH = torch.exp(total_RCH[:, 0])
         return state[:, None], torch.addcmul(written_RCHPN[:, 0], state, decay_RH[..., None, None])
-    sources = torch.cat([state[:, None], written_RCHPN], dim=1)  # what is handed on: the start, then each chunk's writes
+    sources = torch.cat(
+        [state[:, None], written_RCHPN], dim=1
+    )  # what is handed on: the start, then each chunk's writes
     level_RHC = F.pad(total_RCH.transpose(1, 2).cumsum(-1), (1, 0))
     gap = level_RHC[..., :, None] - level_RHC[..., None, :]
     visible = _causal(gap.shape[-1], gap.shape[-1], gap.device)

@@ -1,7 +1,8 @@
 """Block-wise state-space memory: every block of the token grid is a sequence through time with its own state.
 
 The projections are Mamba-2's (arXiv 2405.21060); ``rotary_ssd`` adds Mamba-3's data-dependent rotation of B and C. There is no
-short convolution: a reading token must not see other noisy tokens, and local attention does its work.
+short convolution (a reading token must not see other noisy tokens, and local attention does its work), and with it goes the
+activation on b and c: keys of either sign can be told apart more sharply.
 
 Glossary: ``x`` the values written, ``z`` the output gate, ``b`` the key written at, ``c`` the key read at, ``dt`` the step.
 """
@@ -18,7 +19,9 @@ from torch import nn
 from lssvwm_agents.worldmodel import rotary
 from lssvwm_agents.worldmodel.blocks import from_blocks, num_blocks, to_blocks
 from lssvwm_agents.worldmodel.config import BackboneConfig
+from lssvwm_agents.worldmodel.forked_scan import ForkedScan, forked_read, forked_write
 from lssvwm_agents.worldmodel.scan import Backend, Writes, read, scan
+from lssvwm_agents.worldmodel.state import ScanMemory
 
 
 class _Parts(NamedTuple):
@@ -42,7 +45,14 @@ class BlockScan(nn.Module):
         self.backend: Backend = "auto"
         inner = self.heads * self.head_dim
         turns = self.heads * self.state_dim // 2 if self.rotary else 0
-        self.sizes = [inner, inner, self.groups * self.state_dim, self.groups * self.state_dim, self.heads, turns]
+        self.sizes = [
+            inner,
+            inner,
+            self.groups * self.state_dim,
+            self.groups * self.state_dim,
+            self.heads,
+            turns,
+        ]
         self.project_in = nn.Linear(config.width, sum(self.sizes), bias=False)
         self.project_out = nn.Linear(inner, config.width, bias=False)
         self.norm = nn.RMSNorm(inner)
@@ -66,28 +76,27 @@ class BlockScan(nn.Module):
         self,
         write: torch.Tensor | None,
         read_only: torch.Tensor | None,
-        state: torch.Tensor,
+        state: ScanMemory,
         angle: torch.Tensor,
-    ) -> tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor, torch.Tensor]:
+    ) -> tuple[torch.Tensor | None, torch.Tensor | None, ScanMemory, torch.Tensor]:
         """Scan the writing tokens; answer the reading ones.
 
         Args:
             write: (B,T,h,w,D) tokens that enter memory, or None.
             read_only: (B,T,h,w,D) tokens; those of frame t see memory as it stood after the writes of frame t-1. Without
                 ``write``, T must be 1.
-            state: (B, num_blocks, H, P, N).
+            state: (B, num_blocks, H, P, N), or forks of one (then T must be 1).
             angle: (B, num_blocks, H, N/2 or 0).
 
         Returns:
             The two streams' outputs (or None), the new state and the new angle.
         """
-        batch = state.shape[0]
-        memory, start = state.flatten(0, 1), angle.flatten(0, 1)
+        start = angle.flatten(0, 1)
         if write is None:
             assert read_only is not None and read_only.shape[1] == 1
             parts = self._split(read_only)
             c = self._rotate_reads(parts, start[:, None, None])
-            y = read(c, memory.to(parts.x.dtype))
+            y = forked_read(c, state) if isinstance(state, ForkedScan) else read(c, state.flatten(0, 1))
             return None, self._finish(parts, y), state, angle
 
         parts = self._split(write)
@@ -101,13 +110,17 @@ class BlockScan(nn.Module):
             after = rotary.wrap(ends[:, -1])
         reads = None if read_only is None else self._split(read_only)
         c_read = None if reads is None else self._rotate_reads(reads, before_frames)
-        dt = F.softplus(parts.dt.float() + self.dt_bias.float()) if parts.dt.dtype != torch.float64 else F.softplus(
-            parts.dt + self.dt_bias
-        )
+        writes = Writes(parts.x, self._positive(parts.dt), b, c)
+        rates = -torch.exp(self.log_a)
+        after = after.unflatten(0, angle.shape[:2])
+        if isinstance(state, ForkedScan):
+            assert reads is None and write.shape[1] == 1
+            y, forks = forked_write(writes, rates, state)
+            return self._finish(parts, y), None, forks, after
         result = scan(
-            Writes(parts.x, dt, b, c),
-            -torch.exp(self.log_a),
-            memory,
+            writes,
+            rates,
+            state.flatten(0, 1),
             c_read=c_read,
             tokens_per_frame=self.block**2,
             backend=self.backend,
@@ -116,15 +129,20 @@ class BlockScan(nn.Module):
         out_read = None
         if reads is not None and result.y_read is not None:
             out_read = self._finish(reads, result.y_read)
-        return out, out_read, result.state.unflatten(0, (batch, -1)), after.unflatten(0, (batch, -1))
+        return out, out_read, result.state.unflatten(0, state.shape[:2]), after
+
+    def _positive(self, dt: torch.Tensor) -> torch.Tensor:
+        """softplus(dt + bias), in float32 at least."""
+        wide = torch.promote_types(dt.dtype, torch.float32)
+        return F.softplus(dt.to(wide) + self.dt_bias.to(wide))
 
     def _split(self, tokens: torch.Tensor) -> _Parts:
         z, x, b, c, dt, turn = self.project_in(to_blocks(tokens, self.block)).split(self.sizes, dim=-1)
         return _Parts(
             z=z,
             x=F.silu(x).unflatten(-1, (self.heads, self.head_dim)),
-            b=F.silu(b).unflatten(-1, (self.groups, self.state_dim)),
-            c=F.silu(c).unflatten(-1, (self.groups, self.state_dim)),
+            b=b.unflatten(-1, (self.groups, self.state_dim)),
+            c=c.unflatten(-1, (self.groups, self.state_dim)),
             dt=dt,
             turn=math.pi * torch.tanh(turn.unflatten(-1, (self.heads, -1))) if self.rotary else None,
         )
@@ -148,7 +166,9 @@ def _initial_decay(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Decay rates (H,) and dt biases (H,) such that half-lives spread evenly in log-space over the heads."""
     shortest, longest = half_life_frames
-    half_life = torch.logspace(math.log10(shortest), math.log10(longest), heads) * tokens_per_frame  # in tokens
+    half_life = (
+        torch.logspace(math.log10(shortest), math.log10(longest), heads) * tokens_per_frame
+    )  # in tokens
     dt = torch.exp(torch.empty(heads).uniform_(math.log(0.02), math.log(0.1)))
     a = math.log(2.0) / (half_life * dt)
     return a, dt + torch.log(-torch.expm1(-dt))  # the inverse of softplus

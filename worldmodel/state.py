@@ -6,11 +6,15 @@ All tensors lead with the batch. The state of a fresh episode is all zeros, so t
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass, fields, replace
+from typing import Any, TypeVar
 
 import torch
 from torch.utils import _pytree as pytree
+
+from lssvwm_agents.worldmodel.forked_scan import MAX_TOKENS, ForkedScan, fork_scan
+
+ScanMemory = torch.Tensor | ForkedScan
 
 
 @dataclass(frozen=True)
@@ -18,13 +22,13 @@ class LayerState:
     """Memory of one layer.
 
     Attributes:
-        scan: (B, num_blocks, H, P, N) state of every block's recurrence; N is 0 without memory.
+        scan: (B, num_blocks, H, P, N) state of every block's recurrence, or forks of one; (B, 0) without memory.
         angle: (B, num_blocks, H, N/2) running rotation in radians; last size 0 unless ``rotary_ssd``.
         keys: (B, k, h*w, heads, d) keys of the last k frames, oldest first; zero before the episode began.
         values: (B, k, h*w, heads, d).
     """
 
-    scan: torch.Tensor
+    scan: ScanMemory
     angle: torch.Tensor
     keys: torch.Tensor
     values: torch.Tensor
@@ -56,6 +60,35 @@ class WorldState:
         """Bytes held; does not grow with the number of frames seen."""
         return sum(leaf.nbytes for leaf in pytree.tree_leaves(self))
 
+    def fork(self, n: int, groups: tuple[int, ...]) -> WorldState:
+        """As :meth:`repeat`, but the forks share the scan state instead of copying it.
+
+        Args:
+            n: Forks of every row.
+            groups: Groups ``G`` of every layer's scan; 0 for a layer without.
+        """
+        own = self.materialise()
+        layers = tuple(
+            replace(
+                _repeat(layer, n) if group == 0 else _repeat(replace(layer, scan=layer.scan[:0]), n),
+                **({} if group == 0 else {"scan": fork_scan(layer.scan, n, group)}),
+            )
+            for layer, group in zip(own.layers, groups, strict=True)
+        )
+        rest = (_repeat(leaf, n) for leaf in (own.features, own.proprio, own.proprio_known))
+        return WorldState(layers, *rest)
+
+    def materialise(self, only_long: bool = False) -> WorldState:
+        """Give every fork a private scan state (with ``only_long``, only where that is cheaper by now)."""
+
+        def private(layer: LayerState) -> LayerState:
+            forks = layer.scan
+            if not isinstance(forks, ForkedScan) or (only_long and forks.level.shape[-1] < MAX_TOKENS):
+                return layer
+            return replace(layer, scan=forks.materialise())
+
+        return replace(self, layers=tuple(private(layer) for layer in self.layers))
+
     def map(self, function: Callable[[torch.Tensor], torch.Tensor]) -> WorldState:
         """Apply ``function`` to every tensor."""
         mapped: WorldState = pytree.tree_map(function, self)
@@ -63,16 +96,18 @@ class WorldState:
 
     def repeat(self, n: int) -> WorldState:
         """Fork every row n times: row b becomes rows b*n .. b*n+n-1."""
-        return self.map(lambda leaf: leaf.repeat_interleave(n, dim=0))
+        return _repeat(self.materialise(), n)
 
     def select(self, index: torch.Tensor) -> WorldState:
         """Rows ``index`` (int64), in that order."""
-        return self.map(lambda leaf: leaf.index_select(0, index.to(leaf.device)))
+        return self.materialise().map(lambda leaf: leaf.index_select(0, index.to(leaf.device)))
 
     def reset(self, mask: torch.Tensor) -> WorldState:
         """Forget the episodes where ``mask`` (B,) is True."""
         keep = ~mask.to(self.features.device).bool()
-        return self.map(lambda leaf: torch.where(_column(keep, leaf), leaf, torch.zeros_like(leaf)))
+        return self.materialise().map(
+            lambda leaf: torch.where(_column(keep, leaf), leaf, torch.zeros_like(leaf))
+        )
 
     def detach(self) -> WorldState:
         """The same state, cut from the autograd graph."""
@@ -83,19 +118,28 @@ class WorldState:
         return self.map(lambda leaf: leaf.to(device))
 
 
+_Tree = TypeVar("_Tree")
+
+
+def _repeat(tree: _Tree, n: int) -> _Tree:
+    repeated: _Tree = pytree.tree_map(lambda leaf: leaf.repeat_interleave(n, dim=0), tree)
+    return repeated
+
+
 def _column(mask: torch.Tensor, leaf: torch.Tensor) -> torch.Tensor:
     return mask.reshape(-1, *([1] * (leaf.ndim - 1)))
 
 
-def _register(cls: type[Any]) -> None:
-    names = [f.name for f in fields(cls)]
+def _register(cls: type[Any], constant: tuple[str, ...] = ()) -> None:
+    names = [f.name for f in fields(cls) if f.name not in constant]
     pytree.register_pytree_node(
         cls,
-        lambda node: ([getattr(node, name) for name in names], None),
-        lambda children, _: cls(**dict(zip(names, children, strict=True))),
+        lambda node: ([getattr(node, name) for name in names], [getattr(node, name) for name in constant]),
+        lambda children, kept: cls(**dict(zip((*names, *constant), (*children, *kept), strict=True))),
         serialized_type_name=f"lssvwm_agents.{cls.__name__}",
     )
 
 
+_register(ForkedScan, constant=("forks",))
 _register(LayerState)
 _register(WorldState)
