@@ -80,12 +80,21 @@ def _pass_states(
     sources = torch.cat(
         [state[:, None], written_RCHPN], dim=1
     )  # what is handed on: the start, then each chunk's writes
-    level_RHC = F.pad(total_RCH.transpose(1, 2).cumsum(-1), (1, 0))
-    gap = level_RHC[..., :, None] - level_RHC[..., None, :]
-    visible = _causal(gap.shape[-1], gap.shape[-1], gap.device)
-    decay_RHCC = torch.exp(gap.masked_fill(~visible, float("-inf")))
+    log_decay_RHCC = _segment_sums(total_RCH.transpose(1, 2))
+    visible = _causal(sources.shape[1], sources.shape[1], sources.device)
+    decay_RHCC = torch.exp(log_decay_RHCC.masked_fill(~visible, float("-inf")))
     states = torch.einsum("rhij,rjhpn->rihpn", decay_RHCC, sources)
     return states[:, :-1], states[:, -1]
+
+
+def _segment_sums(total_RHC: torch.Tensor) -> torch.Tensor:
+    """(R,H,C) -> (R,H,C+1,C+1), entry (i, j <= i): the sum of totals j .. i-1.
+
+    Summed, not a difference of running sums, which loses digits far from the start.
+    """
+    size = total_RHC.shape[-1] + 1
+    steps = F.pad(total_RHC, (1, 0))[..., :, None].expand(*total_RHC.shape[:-1], size, size)
+    return steps.masked_fill(~_causal(size, size, steps.device).tril(-1), 0.0).cumsum(-2)
 
 
 def _level_before_frame(level_RCHQ: torch.Tensor, tokens_per_frame: int) -> torch.Tensor:
