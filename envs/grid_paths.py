@@ -1,7 +1,7 @@
 """Shortest paths on a batch of grids, by flooding: every grid row is the bits of one integer.
 
-One flooding step moves the front of all cells of all mazes with a handful of integer operations; the number of steps
-is bounded by the grid, so nothing has to be read back from a GPU.
+One flooding step moves the front of all cells of all mazes with a handful of integer operations; the number
+of steps is bounded by the grid, so nothing has to be read back from a GPU.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ def next_cell(free: Tensor, cell: Tensor, goal: Tensor) -> Tensor:
         goal: (B,) int64 flat index of where to go.
 
     Returns:
-        (B,) int64 flat index of a neighbour of ``cell`` that is one step nearer to ``goal``; ``cell`` itself where it
-        is the goal or the goal cannot be reached.
+        (B,) int64 flat index of a neighbour of ``cell`` that is one step nearer to ``goal``; ``cell`` itself
+        where it is the goal or the goal cannot be reached.
     """
     grid = free.shape[-1]
     column = torch.arange(grid, device=cell.device)

@@ -1,8 +1,8 @@
-"""Counter-based randomness: integer hashes of (seed, stream, counter), equal on every device and in every batch.
+"""Counter-based randomness: integer hashes of (seed, stream, counter), equal on every device.
 
-A generator would tie an environment's numbers to the rows that happen to stand before it. A hash does not: the
-number depends on the row's own seed and counter alone. All arithmetic stays inside int64 without overflow.
-The mixing function is ``lowbias32`` (C. Wellons, "Prospecting for hash functions", 2018).
+A generator would tie an environment's numbers to the rows that happen to stand before it. A hash does not:
+the number depends on the row's own seed and counter alone. All arithmetic stays inside int64 without
+overflow. The mixing function is ``lowbias32`` (C. Wellons, "Prospecting for hash functions", 2018).
 """
 
 from __future__ import annotations

@@ -35,7 +35,8 @@ class MazeConfig:
     Attributes:
         size: Interior cells per side, odd; outer walls come on top. The cue corridor has its own map.
         num_targets: Coloured targets; 0 picks Memory Maze's number for the size (3, 3, 4, 5, 6 for 7 to 15).
-        texture: ``calm`` (plain walls in few colours, a few with a simple pattern) or ``rich`` (patterns per cell).
+        texture: ``calm`` (plain walls in few colours, a few with a simple pattern) or ``rich`` (patterns per
+            cell).
         continuous: Box(2) actions (speed, turn) in [-1, 1] instead of Discrete(6).
         max_episode_steps: Steps before truncation; 0 picks 500, or ``cue_delay + 128`` for the cue task.
         image_size: Height and width of a frame in pixels.

@@ -1,7 +1,8 @@
 """Batched maze layouts: a random spanning tree with some loops, and the cue corridor.
 
-Shapes: B mazes, G grid cells per side (outer walls included), M lattice nodes per side, N = M * M nodes. Grids are
-indexed [y, x] with y pointing up. Lattice nodes are the cells with odd coordinates; they are always free.
+Shapes: B mazes, G grid cells per side (outer walls included), M lattice nodes per side, N = M * M nodes.
+Grids are indexed [y, x] with y pointing up. Lattice nodes are the cells with odd coordinates; they are always
+free.
 """
 
 from __future__ import annotations
@@ -9,11 +10,10 @@ from __future__ import annotations
 from functools import lru_cache
 
 import torch
-from torch import Tensor
-
 from lssvwm_agents.envs.hashing import below, chance, hash_bits
 from lssvwm_agents.envs.maze_config import MazeConfig
 from lssvwm_agents.envs.palette import cue_material, gate_material, num_materials
+from torch import Tensor
 
 _GROW, _DIRECTION, _LOOP, _DECK = 11, 12, 13, 14
 _RANDOM_GROWTH = 0.15
@@ -28,7 +28,7 @@ def unique_keys(bits: Tensor) -> Tensor:
 
 @lru_cache(maxsize=64)
 def _lattice(nodes_per_side: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return (neighbour (N, 4) with N for none, node cell (N,), step to the edge cell (4,), edge cells (E,))."""
+    """Neighbours (N, 4) with N for none, node cells (N,), steps to edge cells (4,), edge cells (E,)."""
     side, grid = nodes_per_side, 2 * nodes_per_side + 1
     offsets = ((1, 0), (0, 1), (-1, 0), (0, -1))  # (dx, dy)
     neighbours, cells, edges = [], [], []
@@ -54,14 +54,14 @@ def _lattice(nodes_per_side: int, device: torch.device) -> tuple[Tensor, Tensor,
 def lattice_maze(seed: Tensor, size: int, loop_fraction: float) -> Tensor:
     """Carve mazes by growing a tree from its newest open node (sometimes from a random one), then open loops.
 
-    The growing tree with "newest first" is the recursive backtracker: long winding corridors. Every step of the
-    loop adds one node in every maze of the batch.
+    The growing tree with "newest first" is the recursive backtracker: long winding corridors. Every step of
+    the loop adds one node in every maze of the batch.
 
     Args:
         seed: (B,) int64.
         size: Interior cells per side, odd.
-        loop_fraction: Share of the walls between neighbouring nodes left by the tree that is opened (at least one
-            unless it is 0).
+        loop_fraction: Share of the walls between neighbouring nodes left by the tree that is opened (at least
+            one unless it is 0).
 
     Returns:
         (B, G, G) bool, True where there is a wall.
@@ -102,7 +102,8 @@ def lattice_maze(seed: Tensor, size: int, loop_fraction: float) -> Tensor:
 def wall_materials(seed: Tensor, config: MazeConfig) -> Tensor:
     """Choose what every wall face is made of.
 
-    Calm: one material per region of 3 x 3 cells and face direction, dealt from shuffled decks so that all of them
+    Calm: one material per region of 3 x 3 cells and face direction, dealt from shuffled decks so that all of
+        them
     occur before one repeats: places can be told apart. Rich: one per wall cell and face direction.
 
     Args:
@@ -145,8 +146,9 @@ def cue_geometry(config: MazeConfig) -> dict[str, tuple[int, int]]:
 def cue_corridor(config: MazeConfig, device: torch.device) -> Tensor:
     """Lay out the cue corridor, gate closed: (G, G) bool.
 
-    The agent starts at the south end, looking west into an alcove whose end wall carries the cue. The corridor leads
-    north to a gate and, behind it, a junction with two arms. From the corridor's second cell on, walls hide the cue.
+    The agent starts at the south end, looking west into an alcove whose end wall carries the cue. The
+    corridor leads north to a gate and, behind it, a junction with two arms. From the corridor's second cell
+    on, walls hide the cue.
     """
     where = cue_geometry(config)
     walls = torch.ones(config.grid_size, config.grid_size, dtype=torch.bool, device=device)

@@ -1,7 +1,8 @@
 """Cast rays through a grid of cells, analytically and for a whole batch at once.
 
-Every ray crosses the grid lines of either axis at known depths; the first crossing into a wall cell, over both axes,
-is the hit. There is no loop over steps along the ray, and only single correctly rounded operations: CPU and GPU agree.
+Every ray crosses the grid lines of either axis at known depths; the first crossing into a wall cell, over
+both axes, is the hit. There is no loop over steps along the ray, and only single correctly rounded
+operations: CPU and GPU agree.
 
 Shapes: B environments, G grid cells per side, R rays, J = G - 2 grid lines that a ray can cross per axis.
 """
@@ -33,7 +34,7 @@ class Hits(NamedTuple):
 def _cross_lines(
     walls_flat: Tensor, grid: int, axis: int, position_B2: Tensor, direction_B2R: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Find the first wall among the grid lines of one axis: depth, cell, position along the face, each (B, R)."""
+    """First wall among the grid lines of one axis: depth, cell, position along the face, each (B, R)."""
     batch, lines = position_B2.shape[0], grid - 2
     device = position_B2.device
     along, across = position_B2[:, axis, None], position_B2[:, 1 - axis, None]
@@ -65,8 +66,8 @@ def cast_rays(walls: Tensor, position: Tensor, direction: Tensor) -> Hits:
         direction: (B, 2, R) float32, direction vectors of any length.
 
     Returns:
-        The hits. With directions whose component along the viewing axis is 1, ``depth`` is the distance from the
-        image plane through the eye, which is what perspective divides by.
+        The hits. With directions whose component along the viewing axis is 1, ``depth`` is the distance from
+        the image plane through the eye, which is what perspective divides by.
     """
     grid = walls.shape[-1]
     flat = walls.reshape(-1)

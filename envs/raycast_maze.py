@@ -1,11 +1,12 @@
 """RaycastMaze's rules: pure batched functions over a ``MazeState``, on any device.
 
-The task is Memory Maze's (Pasukonis et al. 2022, arXiv 2210.13383): touch the target whose colour the border of the
-frame shows, +1 each, then another one becomes current. Positions are multiples of 1/1024 cell and headings integers,
-so that one environment or thousands, on a CPU or a GPU, make the very same numbers.
+The task is Memory Maze's (Pasukonis et al. 2022, arXiv 2210.13383): touch the target whose colour the border
+of the frame shows, +1 each, then another one becomes current. Positions are multiples of 1/1024 cell and
+headings integers, so that one environment or thousands, on a CPU or a GPU, make the very same numbers.
 
-Shapes: B environments, G grid cells per side, N targets. World: x right, y up, in cells; heading counter-clockwise
-from +x, in units of 1/16 degree; cell (x, y) spans [x, x+1) x [y, y+1) and is ``walls[b, y, x]``.
+Shapes: B environments, G grid cells per side, N targets. World: x right, y up, in cells; heading
+counter-clockwise from +x, in units of 1/16 degree; cell (x, y) spans [x, x+1) x [y, y+1) and is ``walls[b, y,
+x]``.
 """
 
 from __future__ import annotations
@@ -16,8 +17,6 @@ from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 
 import torch
-from torch import Tensor
-
 from lssvwm_agents.envs.hashing import below, hash_bits
 from lssvwm_agents.envs.maze_config import (
     AGENT_RADIUS,
@@ -37,6 +36,7 @@ from lssvwm_agents.envs.maze_layouts import (
     wall_materials,
 )
 from lssvwm_agents.envs.palette import WHITE_TARGET
+from torch import Tensor
 
 __all__ = ["MazeConfig", "MazeState", "heading_vectors", "odometry", "reset", "step", "truncated"]
 
@@ -115,7 +115,7 @@ class MazeState:
 
 @lru_cache(maxsize=16)
 def _heading_table(device: torch.device) -> Tensor:
-    """(HEADING_UNITS, 2) float32 of (cos, sin); made once by the same code for every device, exact at 90 degrees."""
+    """(HEADING_UNITS, 2) float32 of (cos, sin); the same numbers on every device, exact at 90 degrees."""
     angles = [2 * math.pi * unit / HEADING_UNITS for unit in range(HEADING_UNITS)]
     table = torch.tensor([[math.cos(a), math.sin(a)] for a in angles], dtype=torch.float64)
     table = torch.where(table.abs() < 1e-12, 0.0, table)
@@ -138,7 +138,7 @@ def _cell_centers(index: Tensor, grid: int) -> Tensor:
 
 
 def _place_targets(seed: Tensor, walls: Tensor, start: Tensor, config: MazeConfig) -> Tensor:
-    """Pick target cells one by one, preferring cells far from the start and from each other: (B, N, 2) centres."""
+    """Pick target cells one by one, preferably far from the start and from each other: (B, N, 2) centres."""
     grid = config.grid_size
     cells = torch.arange(grid * grid, device=seed.device)
     center = _cell_centers(cells, grid)
@@ -253,7 +253,8 @@ def _slide(walls: Tensor, position: Tensor, delta: Tensor, axis: int) -> Tensor:
     along, across, move = position[:, axis], position[:, 1 - axis], delta[:, axis]
     ahead = move >= 0
     moved = along + move
-    # The cell that the leading edge enters; an edge that lies on a cell's border has not entered the next one.
+    # The cell that the leading edge enters; an edge that lies on a cell's border has not entered the next
+    # one.
     edge = torch.where(ahead, torch.ceil(moved + AGENT_RADIUS) - 1, torch.floor(moved - AGENT_RADIUS))
     low, high = torch.floor(across - AGENT_RADIUS), torch.ceil(across + AGENT_RADIUS) - 1
     stride_along, stride_across = (1, grid) if axis == 0 else (grid, 1)
@@ -270,8 +271,9 @@ def step(config: MazeConfig, state: MazeState, action: Tensor) -> tuple[MazeStat
     Args:
         config: The family of mazes.
         state: The state before the step; not changed.
-        action: Discrete: (B,) int64 in [0, 6): noop, forward, left, right, forward-left, forward-right. Continuous:
-            (B, 2) float in [-1, 1]: speed (forward 1 = ``move_per_step``; backwards at a quarter of it) and turn
+        action: Discrete: (B,) int64 in [0, 6): noop, forward, left, right, forward-left, forward-right.
+            Continuous: (B, 2) float in [-1, 1]: speed (forward 1 = ``move_per_step``; backwards at a quarter
+                of it) and turn
             (1 = ``turn_degrees`` to the left). Values outside are clamped.
 
     Returns:

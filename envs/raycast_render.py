@@ -1,7 +1,8 @@
 """RaycastMaze's renderer: the frame that the agent sees, as a pure batched function of the state.
 
-One ray per column finds the wall; a column's look is read from a table of painted columns (``render_tables``); balls
-are drawn over it where they are nearer. Per pixel there are only integer comparisons and one look-up.
+One ray per column finds the wall; a column's look is read from a table of painted columns
+(``render_tables``); balls are drawn over it where they are nearer. Per pixel there are only integer
+comparisons and one look-up.
 
 Shapes: B environments, S image height and width, N targets.
 """
@@ -9,8 +10,6 @@ Shapes: B environments, S image height and width, N targets.
 from __future__ import annotations
 
 import torch
-from torch import Tensor
-
 from lssvwm_agents.envs import palette
 from lssvwm_agents.envs.maze_config import MazeConfig
 from lssvwm_agents.envs.ray_casting import Hits, cast_rays
@@ -24,6 +23,7 @@ from lssvwm_agents.envs.render_tables import (
     RenderTables,
     render_tables,
 )
+from torch import Tensor
 
 CHUNK_CPU, CHUNK_DEVICE = 64, 4096
 
@@ -34,7 +34,7 @@ def border_pixels(config: MazeConfig) -> int:
 
 
 def ray_directions(heading: Tensor, slope: Tensor) -> Tensor:
-    """Directions of the image's columns, 1 long along the viewing axis: headings (B,), slope (S,) to (B, 2, S)."""
+    """Directions (B, 2, S) of the image's columns, 1 long along the viewing axis; slope is (S,)."""
     forward = heading_vectors(heading)
     right = torch.stack([forward[:, 1], -forward[:, 0]], dim=1)
     return forward[:, :, None] + right[:, :, None] * slope
@@ -47,7 +47,7 @@ def _face_materials(state: MazeState, hits: Hits) -> Tensor:
 
 
 def _nearest_balls(state: MazeState, slope: Tensor, wall_depth: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """For every column the nearest visible ball: depth (inf for none), sideways offset from its middle, colour.
+    """Nearest visible ball per column: depth (inf for none), sideways offset from its middle, colour.
 
     Each is (B, S); offsets are in units of the ball's radius, positive to the right.
     """
@@ -143,8 +143,8 @@ def wall_color_at_center(config: MazeConfig, state: MazeState) -> Tensor:
         state: B mazes.
 
     Returns:
-        (B,) int64: index into ``palette.WALL_COLORS``; 8 and 9 for the two cue walls, 10 for the gate; -1 where a
-        target is in front.
+        (B,) int64: index into ``palette.WALL_COLORS``; 8 and 9 for the two cue walls, 10 for the gate; -1
+        where a target is in front.
     """
     straight = torch.zeros(1, device=state.device)
     hits = cast_rays(state.walls, state.position, ray_directions(state.heading, straight))

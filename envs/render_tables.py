@@ -1,9 +1,10 @@
-"""Painted columns, made once: what a column of a frame looks like, for every wall, distance and place on the wall.
+"""Painted columns, made once: what a frame column looks like for every wall, distance and place on it.
 
-A frame column is ceiling, wall, floor. Its look depends on a few integers only: the level (how many pixels one cell
-is tall at that depth), the material, the side, and where along the face the ray hit. All combinations fit a table of
-a few megabytes, so that drawing a pixel is one look-up. Columns of a target ball are in the same table, after the
-walls. Tables are computed on the CPU in elementary operations and then moved: every device draws the same bytes.
+A frame column is ceiling, wall, floor. Its look depends on a few integers only: the level (how many pixels
+one cell is tall at that depth), the material, the side, and where along the face the ray hit. All
+combinations fit a table of a few megabytes, so that drawing a pixel is one look-up. Columns of a target ball
+are in the same table, after the walls. Tables are computed on the CPU in elementary operations and then
+moved: every device draws the same bytes.
 """
 
 from __future__ import annotations
@@ -13,15 +14,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
-from torch import Tensor
-
 from lssvwm_agents.envs import palette
 from lssvwm_agents.envs.maze_config import MazeConfig, Texture
+from torch import Tensor
 
 WALL_HEIGHT = 0.6
 EYE_HEIGHT = 0.3
-BALL_RADIUS = 0.2
-BALL_HEIGHT = 0.22
+BALL_RADIUS = 0.25
+BALL_HEIGHT = 0.25
 FACE_BINS = 16  # places along a wall face, and across a ball, that are told apart
 NEAR = 0.12  # balls closer than this are not drawn
 _HAZE = (168, 176, 186)
@@ -109,7 +109,7 @@ def _wall_columns(texture: Texture, size: int, levels: int, focal: float) -> Ten
 
 
 def _ball_columns(size: int, levels: int) -> Tensor:
-    """(num_colors * levels * FACE_BINS, S, 3) float in [0, 255]: shaded discs, to be masked to their outline."""
+    """(num_colors * levels * FACE_BINS, S, 3) float in [0, 255]: shaded discs, not yet cut out."""
     row = torch.arange(size, dtype=torch.float32) + 0.5
     scale = (torch.arange(levels, dtype=torch.float32) + 0.5)[:, None]
     v = (row - size / 2 - scale * (EYE_HEIGHT - BALL_HEIGHT)) / (scale * BALL_RADIUS)  # -1 top, 1 bottom

@@ -1,8 +1,9 @@
 """Scripted policies: data, baselines and the upper bound of every score.
 
-``random``: uniform actions. ``oracle``: shortest path to the target that pays, without noise. ``explorer``: shortest
-paths to random cells, with noise and looking around. ``forager``: an explorer that heads for the paying target with
-probability one half, for data rich in rewards. All are batched and deterministic given their seeds.
+``random``: uniform actions. ``oracle``: shortest path to the target that pays, without noise. ``explorer``:
+shortest paths to random cells, with noise and looking around. ``forager``: an explorer that heads for the
+paying target with probability one half, for data rich in rewards. All are batched and deterministic given
+their seeds.
 """
 
 from __future__ import annotations
@@ -11,8 +12,6 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
-from torch import Tensor
-
 from lssvwm_agents.envs.grid_paths import next_cell
 from lssvwm_agents.envs.hashing import below, chance, hash_bits
 from lssvwm_agents.envs.maze_config import (
@@ -23,6 +22,7 @@ from lssvwm_agents.envs.maze_config import (
 )
 from lssvwm_agents.envs.maze_layouts import cue_geometry
 from lssvwm_agents.envs.raycast_maze import MazeState
+from torch import Tensor
 
 POLICY_NAMES = ("random", "explorer", "oracle", "forager")
 
@@ -106,8 +106,8 @@ def steer(config: MazeConfig, state: MazeState, free: Tensor, goal: Tensor, poin
     grid = config.grid_size
     cell = _flat_cell(state.position, grid)
     following = next_cell(free, cell, goal)
-    # Whoever stands too far aside for the opening sees the next cell's middle at 9 degrees or more, heads there to
-    # within half a turn, and so slides inwards along the wall: nobody gets stuck.
+    # Whoever stands too far aside for the opening sees the next cell's middle at 9 degrees or more, heads
+    # there to within half a turn, and so slides inwards along the wall: nobody gets stuck.
     aim = torch.where((cell == goal)[:, None], point, _center(following, grid))
     error, turn = _heading_error(state, aim), config.turn_units
     if config.continuous:
@@ -172,7 +172,7 @@ class ExplorerPolicy(_Policy):
     forage_probability = 0.0
 
     def act(self, state: MazeState, carry: PolicyCarry) -> tuple[Tensor, PolicyCarry]:
-        """Turn on the spot while looking around, else steer to the goal; pick a new goal where it was reached."""
+        """Turn on the spot while looking around, else steer to the goal; pick a new one once there."""
         config, grid, seed, count = self.config, self.config.grid_size, carry.seed, carry.count
         free = walkable(config, state)
         fresh = (carry.maze != state.seed) | (state.step_count == 0) | (carry.goal < 0)
