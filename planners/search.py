@@ -73,7 +73,8 @@ class CandidateEvaluator(Generic[State]):
 
 def take_candidates(candidates: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
     """Pick (B, K, H, A) of (B, N, H, A) candidates by (B, K) index."""
-    return torch.take_along_dim(candidates, index[:, :, None, None], dim=1)
+    rows = torch.arange(candidates.shape[0], device=candidates.device)
+    return candidates[rows.unsqueeze(1), index]
 
 
 def require_search(
