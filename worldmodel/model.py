@@ -144,7 +144,14 @@ class WorldModel(
     ) -> tuple[WorldState, torch.Tensor]:
         """As :meth:`observe`, from latents (B,T,C,h,w) that were encoded before."""
         state = state.materialise()
+        if latents.ndim != 5 or tuple(latents.shape[2:]) != self.config.tokenizer.latent_shape:
+            expected = ", ".join(map(str, self.config.tokenizer.latent_shape))
+            raise ValueError(
+                f"latents must be (B, T, C, h, w)=(B, T, {expected}), got {tuple(latents.shape)}."
+            )
         batch, time = latents.shape[:2]
+        if time < 1:
+            raise ValueError("at least 1 frame is needed to observe, got 0.")
         self._check_actions(actions, (batch, time))
         if batch != state.batch_size:
             raise ValueError(f"frames must have the state's batch size {state.batch_size}, got {batch}.")
@@ -192,6 +199,10 @@ class WorldModel(
         known = state.proprio_known
         standardise = self.backbone.conditioning.standardise
         if proprio is not None:
+            if proprio.shape != state.proprio.shape:
+                raise ValueError(
+                    f"`proprio` must be (B, P)={tuple(state.proprio.shape)}, got {tuple(proprio.shape)}."
+                )
             known = torch.ones_like(known)
         elif self.config.proprio_dim:
             ahead = self.heads.next_proprio(state.features, standardise(state.proprio), action)

@@ -154,4 +154,4 @@ def relative_error(values: Iterable[torch.Tensor], references: Iterable[torch.Te
 
 def _distance(one: torch.Tensor, two: torch.Tensor) -> float:
     assert one.shape == two.shape
-    return float((one - two).abs().max()) if one.numel() else 0.0
+    return float((one - two).detach().abs().max()) if one.numel() else 0.0
