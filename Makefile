@@ -64,7 +64,7 @@ type: $(VENV)/.installed-dev  ## check the types of worldmodel and planners with
 	    || { cat "$$folder/log"; exit 1; }; \
 	$(BIN)/python -m zipfile -e "$$folder"/dist/*.whl "$$folder/package"; \
 	mypy=$$(cd $(BIN) && pwd)/mypy; cache=$$(pwd)/.mypy_cache; config=$$(pwd)/pyproject.toml; cd "$$folder/package"; \
-	MYPYPATH="$$folder/package" "$$mypy" --strict --config-file "$$config" --cache-dir "$$cache" \
+	MYPYPATH="$$folder/package" "$$mypy" --config-file "$$config" --cache-dir "$$cache" \
 	    -p lssvwm_agents.worldmodel -p lssvwm_agents.planners
 
 bench: $(VENV)/.installed-dev  ## measure the speed of the maze environment

@@ -19,8 +19,9 @@ from tqdm import tqdm
 
 from lssvwm_agents.data.episode import Episode
 from lssvwm_agents.data.observations import ObservationReader
-from lssvwm_agents.data.policies import make_policy
-from lssvwm_agents.data.store import EpisodeStore, StoreSpec
+from lssvwm_agents.data.policies import Policy, VectorEnv, make_policy
+from lssvwm_agents.data.store import EpisodeStore
+from lssvwm_agents.data.store_spec import StoreSpec
 from lssvwm_agents.errors import UserError
 
 LONGEST_EPISODE = 100_000
@@ -128,77 +129,85 @@ def collect(config: CollectConfig, path: str | Path, progress: bool = True) -> E
     store = EpisodeStore.open(path) if path.is_dir() and any(path.iterdir()) else None
     reader, action_space = _inspect(config)
     spec = _spec(config, reader, action_space)
-    if store is None:
-        store = EpisodeStore.create(path, spec)
-    else:
+    if store is not None:
         _check_same(store, spec)
-    have = set(store.seeds.tolist())
+    have = set() if store is None else set(store.seeds.tolist())
     missing = deque(seed for seed in range(config.seed, config.seed + config.episodes) if seed not in have)
-    with (
-        tqdm(
-            total=config.episodes,
-            initial=config.episodes - len(missing),
-            desc=f"collect {config.env}",
-            unit="episode",
-            disable=not progress,
-        ) as bar,
-        store,
-    ):
-        if missing:
-            _play(config, store, reader, missing, bar)
-    return store
-
-
-def _play(
-    config: CollectConfig, store: EpisodeStore, reader: ObservationReader, missing: deque[int], bar: tqdm[Any]
-) -> None:
-    """Fill the slots of a vector environment with episodes until none is missing."""
+    if store is not None and not missing:
+        return store
     envs = _make_vector(config, min(config.num_envs, len(missing)), reader)
     try:
         policy = make_policy(config.policy, envs, config.epsilon)
-        null_action = np.zeros(store.spec.action_shape, store.spec.action_dtype)
-        slots: list[_Recording | None] = [None] * envs.num_envs
-        ended: NDArray[np.bool_] = np.ones(envs.num_envs, np.bool_)
-        frames_seen, started = 0, time.monotonic()
-        while True:
-            # Slots whose episode has ended take the next one; a slot with none left plays on, unrecorded.
-            fresh: list[int] = np.flatnonzero(ended).tolist()
-            for slot in fresh:
-                slots[slot] = _Recording(missing.popleft(), null_action) if missing else None
-            if not any(slots):
-                return
-            if fresh:
-                seeds = [config.seed if recording is None else recording.seed for recording in slots]
-                observations, infos = envs.reset(seed=seeds, options={"reset_mask": ended.copy()})
-                policy.start(fresh, [seeds[slot] for slot in fresh])
-                frames, proprio = reader.read(envs, observations, infos)
-                for slot in fresh:
-                    recording = slots[slot]
-                    if recording is not None:
-                        recording.start(frames[slot], proprio[slot])
-            actions = policy.act(envs, observations)
-            observations, rewards, terminated, truncated, infos = envs.step(actions)
-            frames, proprio = reader.read(envs, observations, infos)
-            ended = np.asarray(terminated) | np.asarray(truncated)
-            for slot, recording in enumerate(slots):
-                if recording is None:
-                    continue
-                recording.add(
-                    frames[slot],
-                    actions[slot],
-                    rewards[slot],
-                    terminated[slot],
-                    truncated[slot],
-                    proprio[slot],
-                )
-                frames_seen += 1
-                if ended[slot]:
-                    store.append(recording.finish())
-                    bar.update()
-            bar.set_postfix_str(f"{frames_seen / (time.monotonic() - started):,.0f} frames/s", refresh=False)
-            bar.update(0)
+        if store is None:
+            store = EpisodeStore.create(path, spec)
+        with store, _progress_bar(config, len(missing), progress) as bar:
+            _play(config, store, reader, envs, policy, missing, bar)
     finally:
         envs.close()
+    return store
+
+
+def _progress_bar(config: CollectConfig, missing: int, progress: bool) -> tqdm[Any]:
+    return tqdm(
+        total=config.episodes,
+        initial=config.episodes - missing,
+        desc=f"collect {config.env}",
+        unit="episode",
+        disable=not progress,
+    )
+
+
+def _play(
+    config: CollectConfig,
+    store: EpisodeStore,
+    reader: ObservationReader,
+    envs: VectorEnv,
+    policy: Policy,
+    missing: deque[int],
+    bar: tqdm[Any],
+) -> None:
+    """Fill the slots of a vector environment with episodes until none is missing."""
+    null_action = np.zeros(store.spec.action_shape, store.spec.action_dtype)
+    slots: list[_Recording | None] = [None] * envs.num_envs
+    ended: NDArray[np.bool_] = np.ones(envs.num_envs, np.bool_)
+    frames_seen, started = 0, time.monotonic()
+    while True:
+        # Slots whose episode has ended take the next one; a slot with none left plays on, unrecorded.
+        fresh: list[int] = np.flatnonzero(ended).tolist()
+        for slot in fresh:
+            slots[slot] = _Recording(missing.popleft(), null_action) if missing else None
+        if not any(slots):
+            return
+        if fresh:
+            seeds = [config.seed if recording is None else recording.seed for recording in slots]
+            observations, infos = envs.reset(seed=seeds, options={"reset_mask": ended.copy()})
+            policy.start(fresh, [seeds[slot] for slot in fresh])
+            frames, proprio = reader.read(envs, observations, infos)
+            for slot in fresh:
+                recording = slots[slot]
+                if recording is not None:
+                    recording.start(frames[slot], proprio[slot])
+        actions = policy.act(envs, observations)
+        observations, rewards, terminated, truncated, infos = envs.step(actions)
+        frames, proprio = reader.read(envs, observations, infos)
+        ended = np.asarray(terminated) | np.asarray(truncated)
+        for slot, recording in enumerate(slots):
+            if recording is None:
+                continue
+            recording.add(
+                frames[slot],
+                actions[slot],
+                rewards[slot],
+                terminated[slot],
+                truncated[slot],
+                proprio[slot],
+            )
+            frames_seen += 1
+            if ended[slot]:
+                store.append(recording.finish())
+                bar.update()
+        bar.set_postfix_str(f"{frames_seen / (time.monotonic() - started):,.0f} frames/s", refresh=False)
+        bar.update(0)
 
 
 # -------------------- environments
@@ -240,9 +249,7 @@ def _inspect(config: CollectConfig) -> tuple[ObservationReader, spaces.Discrete 
     )
 
 
-def _make_vector(
-    config: CollectConfig, num_envs: int, reader: ObservationReader
-) -> gymnasium.vector.VectorEnv:
+def _make_vector(config: CollectConfig, num_envs: int, reader: ObservationReader) -> VectorEnv:
     """A vector environment that is reset slot by slot, by us."""
     kwargs = dict(config.env_kwargs)
     if _is_ours(config.env):

@@ -82,29 +82,27 @@ class ScriptedPolicy:
         """Play policy ``name`` in ``envs``, which must be a vector of our mazes."""
         from lssvwm_agents.envs import scripted_policies
 
-        if not hasattr(envs.unwrapped, "maze_state"):
+        if not hasattr(envs.unwrapped, "maze_config"):
             raise UserError(
                 f"Policy `{name}` plays RaycastMaze environments only; for others choose `random` "
                 "or the path of a stable-baselines3 policy."
             )
         self._policy = scripted_policies.make_policy(name, envs.unwrapped.maze_config)
         self._carry: Any = None
-        self._num_envs = envs.num_envs
-        self._device = (
-            envs.unwrapped.maze_state.device if hasattr(envs.unwrapped.maze_state, "device") else "cpu"
-        )
+        self._envs = envs.unwrapped
 
     def start(self, slots: Sequence[int], seeds: Sequence[int]) -> None:
         """Give ``slots`` a fresh carry."""
         import torch
 
-        all_seeds = torch.zeros(self._num_envs, dtype=torch.int64)
-        mask = torch.zeros(self._num_envs, dtype=torch.bool)
+        device = self._envs.maze_state.position.device
+        all_seeds = torch.zeros(self._envs.num_envs, dtype=torch.int64)
+        mask = torch.zeros(self._envs.num_envs, dtype=torch.bool)
         for slot, seed in zip(slots, seeds, strict=True):
             all_seeds[slot] = fold_in(seed, 1)
             mask[slot] = True
-        fresh = self._policy.initial_carry(all_seeds.to(self._device), self._device)
-        self._carry = fresh if self._carry is None else choose_rows(mask.to(self._device), fresh, self._carry)
+        fresh = self._policy.initial_carry(all_seeds.to(device), device)
+        self._carry = fresh if self._carry is None else choose_rows(mask.to(device), fresh, self._carry)
 
     def act(self, envs: VectorEnv, observations: Any) -> NDArray[Any]:
         """Ask the scripted policy."""

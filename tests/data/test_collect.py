@@ -135,9 +135,51 @@ def test_loaded_policy_of_another_environment(tmp_path: Path) -> None:
         collect(config, tmp_path / "s", progress=False)
 
 
+MAZE = {"max_episode_steps": 30}
+
+
+@pytest.mark.parametrize("policy", ["explorer", "forager", "oracle"])
+@pytest.mark.parametrize("env", ["lssvwm/RaycastMaze-7x7-v0", "lssvwm/RaycastMaze-7x7-Continuous-v0"])
+def test_scripted_policies_in_mazes(tmp_path: Path, policy: str, env: str) -> None:
+    config = CollectConfig(env, policy, episodes=5, num_envs=1, seed=40, env_kwargs=MAZE)
+    alone = collect(config, tmp_path / "1", progress=False)
+    assert_same(by_seed(alone), by_seed(collect(replace(config, num_envs=3), tmp_path / "3", progress=False)))
+    assert alone.spec.frame_shape == (64, 64, 3) and alone.spec.proprio_dim == 4
+    single = gymnasium.make(env, **MAZE)
+    for episode in alone:
+        frame, info = single.reset(seed=episode.seed)
+        assert len(episode) == 31 and episode.truncated[-1]
+        for t in range(31):
+            if t:
+                frame, reward, *_, info = single.step(episode.actions[t])
+                assert reward == episode.rewards[t]
+            assert np.array_equal(frame, episode.frames[t])
+            assert np.array_equal(info["proprio"], episode.proprio[t])
+
+
+def test_dict_observations_of_mazes(tmp_path: Path) -> None:
+    config = CollectConfig("lssvwm/RaycastMaze-Cue-v0", "explorer", episodes=2, env_kwargs=MAZE)
+    plain = by_seed(collect(config, tmp_path / "frame", progress=False))
+    config = replace(config, env_kwargs={**MAZE, "observation": "dict"})
+    assert_same(plain, by_seed(collect(config, tmp_path / "dict", progress=False)))
+
+
+def test_loaded_policy_sees_frames(tmp_path: Path) -> None:
+    stable_baselines3 = pytest.importorskip("stable_baselines3")
+    env = gymnasium.make("lssvwm/RaycastMaze-7x7-v0", **MAZE)
+    model = stable_baselines3.PPO("CnnPolicy", env, n_steps=8, device="cpu")
+    model.save(tmp_path / "policy.zip")
+    config = CollectConfig(
+        "lssvwm/RaycastMaze-7x7-v0", str(tmp_path / "policy.zip"), episodes=2, env_kwargs=MAZE
+    )
+    for episode in collect(config, tmp_path / "s", progress=False):
+        assert np.array_equal(episode.actions[1:], model.predict(episode.frames[:-1], deterministic=True)[0])
+
+
 @pytest.mark.parametrize(
     ("config", "words"),
     [
+        (CollectConfig("lssvwm/RaycastMaze-7x7-v0", env_kwargs={"texture": "pink"}), "`texture` must be"),
         (CollectConfig("tests/Missing-v0"), "`tests/Missing-v0` cannot be made"),
         (CollectConfig("nothing:tests/Missing-v0"), "cannot be made"),
         (CollectConfig(ENV, env_kwargs={"colour": 1}), "does not take"),
@@ -147,7 +189,7 @@ def test_loaded_policy_of_another_environment(tmp_path: Path) -> None:
     ],
 )
 def test_bad_input(tmp_path: Path, config: CollectConfig, words: str) -> None:
-    with pytest.raises(UserError, match=words) as caught:
+    with pytest.raises(ValueError, match=words) as caught:
         collect(config, tmp_path / "s", progress=False)
     assert "\n" not in str(caught.value)
 
