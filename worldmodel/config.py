@@ -6,7 +6,7 @@ A configuration says what the weights are; nothing about training, devices or da
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, get_args
 
 Recurrence = Literal["ssd", "rotary_ssd"]
 Objective = Literal["teacher_forcing", "diffusion_forcing"]
@@ -17,6 +17,10 @@ _T = TypeVar("_T")
 def _require(condition: bool, rule: str, value: object) -> None:
     if not condition:
         raise ValueError(f"{rule}, got {value}.")
+
+
+def _require_one_of(name: str, value: str, literal: object) -> None:
+    _require(value in get_args(literal), f"`{name}` must be one of {get_args(literal)}", value)
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,7 @@ class TokenizerConfig:
     @property
     def latent_size(self) -> int:
         """Height and width of the latent."""
-        return self.frame_size // 2 ** len(self.channels)
+        return self.frame_size >> len(self.channels)
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
@@ -88,6 +92,8 @@ class BackboneConfig:
     half_life_frames: tuple[float, float] = (4.0, 1024.0)
 
     def __post_init__(self) -> None:
+        _require_one_of("recurrence", self.recurrence, Recurrence)
+        _require_one_of("memory", self.memory, Memory)
         inner = self.expand * self.width
         _require(inner % self.head_dim == 0, f"`head_dim` must divide expand*width={inner}", self.head_dim)
         _require(self.width % self.head_dim == 0, f"`head_dim` must divide width={self.width}", self.head_dim)
@@ -144,6 +150,7 @@ class WorldModelConfig:
     env_kwargs_json: str = "{}"
 
     def __post_init__(self) -> None:
+        _require_one_of("objective", self.objective, Objective)
         object.__setattr__(self, "tokenizer", _rebuild(TokenizerConfig, self.tokenizer))
         object.__setattr__(self, "backbone", _rebuild(BackboneConfig, self.backbone))
         size = self.tokenizer.latent_size

@@ -5,9 +5,6 @@ at a time, differentiable, and with heads for reward, continuation, value and od
 """
 
 # Annotations stay objects here (no postponed evaluation): the hub mixin reads the type of `config` to rebuild it.
-import os
-import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -17,6 +14,7 @@ from huggingface_hub import PyTorchModelHubMixin
 from torch import nn
 
 from lssvwm_agents.worldmodel.backbone import Backbone, BackboneOutput, Frames
+from lssvwm_agents.worldmodel.checkpoint import CONFIG, find_weights, load_weights, missing, save_whole
 from lssvwm_agents.worldmodel.config import WorldModelConfig
 from lssvwm_agents.worldmodel.heads import Heads
 from lssvwm_agents.worldmodel.sampler import sample
@@ -49,7 +47,7 @@ class Prediction:
 
 class WorldModel(
     nn.Module,
-    PyTorchModelHubMixin,  # type: ignore[misc]
+    PyTorchModelHubMixin,
     library_name="lssvwm-agents",
 ):
     """A differentiable simulator with long memory. It is also a planner's ``Dynamics``: it has ``step`` and ``repeat``.
@@ -255,17 +253,30 @@ class WorldModel(
     def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> str | None:
         """Write config.json and model.safetensors, each whole or not at all."""
         target = Path(save_directory)
-        target.mkdir(parents=True, exist_ok=True)
-        staging = tempfile.mkdtemp(prefix=".saving-", dir=target)
-        try:
-            result: str | None = super().save_pretrained(staging, **kwargs)
-            for name in sorted(
-                os.listdir(staging), reverse=True
-            ):  # weights before the config that announces them
-                os.replace(os.path.join(staging, name), target / name)
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
-        return result
+        kwargs.setdefault("repo_id", target.name)
+        save = super().save_pretrained
+
+        def fill(folder: Path) -> str | None:
+            url: str | None = save(folder, **kwargs)
+            return url
+
+        return save_whole(fill, target)
+
+    @classmethod
+    def _from_pretrained(
+        cls,
+        *,
+        model_id: str,
+        map_location: str = "cpu",
+        config: WorldModelConfig | None = None,
+        **download: Any,
+    ) -> Self:
+        """What ``from_pretrained`` of the hub mixin calls: build the model around its weights, all of them."""
+        if config is None:
+            raise missing(model_id, CONFIG)
+        model = cls(config)
+        load_weights(model, find_weights(model_id, **download), map_location)
+        return model.to(map_location).eval()
 
     # --- inside ------------------------------------------------------------------------------------------------------------
 

@@ -60,12 +60,19 @@ def naive(module, write, read, keys, values):
     def finish(outs):
         return module.project_out(torch.stack(outs, 1).flatten(-2)).reshape(write.shape)
 
-    return finish(out_write), finish(out_read), torch.stack(past_k[-window:], 1), torch.stack(past_v[-window:], 1)
+    return (
+        finish(out_write),
+        finish(out_read),
+        torch.stack(past_k[-window:], 1),
+        torch.stack(past_v[-window:], 1),
+    )
 
 
 def inputs(time, batch=2):
     generator = torch.Generator().manual_seed(time)
-    return (torch.randn(batch, time, *GRID, WIDTH, generator=generator, dtype=torch.float64) for _ in range(2))
+    return (
+        torch.randn(batch, time, *GRID, WIDTH, generator=generator, dtype=torch.float64) for _ in range(2)
+    )
 
 
 @pytest.mark.parametrize("window", [1, 3, 4])

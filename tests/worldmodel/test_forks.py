@@ -24,13 +24,17 @@ def past(model, batch=PASTS):
 
 
 def plans(rows, seed=3):
-    return torch.rand(rows, TIME, ACTION_DIM, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return torch.rand(
+        rows, TIME, ACTION_DIM, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+    )
 
 
 def assert_same(one, two):
     (state_one, outcome_one), (state_two, outcome_two) = one, two
     for name in ("latent", "features", "reward", "continuation", "proprio", "value"):
-        torch.testing.assert_close(getattr(outcome_one, name), getattr(outcome_two, name), rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(
+            getattr(outcome_one, name), getattr(outcome_two, name), rtol=1e-9, atol=1e-9
+        )
     assert state_distance(state_one.materialise(), state_two.materialise()) < 1e-9
 
 

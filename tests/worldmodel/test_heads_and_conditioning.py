@@ -42,7 +42,9 @@ def test_two_hot_loss_gradient_is_softmax_minus_target():
     logits = torch.randn(4, 41, requires_grad=True)
     value = torch.tensor([-2.0, 0.0, 0.5, 12.0])
     (gradient,) = torch.autograd.grad(two_hot.loss(logits, value).sum(), logits)
-    torch.testing.assert_close(gradient, logits.detach().softmax(-1) - two_hot.target(value), atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(
+        gradient, logits.detach().softmax(-1) - two_hot.target(value), atol=1e-6, rtol=1e-5
+    )
 
 
 def condition(module, **changes):
@@ -115,7 +117,9 @@ def test_sampler_calls_the_denoiser_once_per_step(steps):
     # on the way, the latent is a mix of the point and one noise, at the level that the denoiser is told
     for level, noisy in zip(denoise.levels[1:], denoise.inputs[1:], strict=True):
         noise = (noisy - (1 - level) * point) / level
-        torch.testing.assert_close(noise, (denoise.inputs[1] - point / steps) * steps / (steps - 1), atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(
+            noise, (denoise.inputs[1] - point / steps) * steps / (steps - 1), atol=1e-4, rtol=1e-4
+        )
 
 
 def test_samples_follow_the_data_of_a_gaussian():
@@ -135,7 +139,10 @@ def test_samples_follow_the_data_of_a_gaussian():
 def test_one_step_is_deterministic_and_leaves_the_generator_alone():
     generator = torch.Generator().manual_seed(0)
     before = generator.get_state()
-    answers = [sample(lambda noisy, level: noisy + level, (1, 1, 1, 2, 2), 1, generator, torch.zeros(1)) for _ in range(2)]
+    answers = [
+        sample(lambda noisy, level: noisy + level, (1, 1, 1, 2, 2), 1, generator, torch.zeros(1))
+        for _ in range(2)
+    ]
     assert torch.equal(*answers) and torch.equal(generator.get_state(), before)
 
 
@@ -145,7 +152,9 @@ def test_sampler_is_differentiable(steps):
 
     def final(value):
         generator = torch.Generator().manual_seed(3)
-        return sample(lambda noisy, level: value * (noisy + level), (1, 1, 1, 2, 2), steps, generator, scale.detach()).sum()
+        return sample(
+            lambda noisy, level: value * (noisy + level), (1, 1, 1, 2, 2), steps, generator, scale.detach()
+        ).sum()
 
     (gradient,) = torch.autograd.grad(final(scale), scale)
     numeric = (final(scale.detach() + 1e-6) - final(scale.detach() - 1e-6)) / 2e-6

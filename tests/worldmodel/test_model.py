@@ -79,7 +79,9 @@ def test_rows_do_not_depend_on_each_other(options):
     state, features = model.observe_latents(model.initial_state(3), *given)
     state, prediction = model.imagine(state, actions[:, 1:4])
     for row in range(3):
-        alone, features_alone = model.observe_latents(model.initial_state(1), *(t[row : row + 1] for t in given))
+        alone, features_alone = model.observe_latents(
+            model.initial_state(1), *(t[row : row + 1] for t in given)
+        )
         alone, prediction_alone = model.imagine(alone, actions[row : row + 1, 1:4])
         close(features_alone[0], features[row])
         close(prediction_alone.latent[0], prediction.latent[row])
@@ -136,7 +138,9 @@ def test_denoising_in_parallel_is_denoising_after_observing(options, level):
             found = model._read(Frames(*(x[:, t : t + 1] for x in noisy_frames)), state.layers).clean[:, 0]
         close(found, trained.clean[:, t])
         state, features = model.observe_latents(
-            state, *(x[:, t : t + 1] for x in (latents, actions)), None if proprio is None else proprio[:, t : t + 1]
+            state,
+            *(x[:, t : t + 1] for x in (latents, actions)),
+            None if proprio is None else proprio[:, t : t + 1],
         )
         close(features[:, 0], trained.features[:, t])
 
@@ -170,7 +174,9 @@ def test_imagine_is_a_loop_of_steps(options):
     model = micro_model(**options)
     latents, actions, proprio = video(model, 2, 6)
     start, _ = model.observe_latents(model.initial_state(2), latents, actions, proprio)
-    state, predictions = model.imagine(start, actions, num_denoising_steps=2, generator=torch.Generator().manual_seed(1))
+    state, predictions = model.imagine(
+        start, actions, num_denoising_steps=2, generator=torch.Generator().manual_seed(1)
+    )
     generator, looped = torch.Generator().manual_seed(1), start
     for t in range(6):
         looped, prediction = model.step(looped, actions[:, t], 2, generator)
@@ -326,7 +332,9 @@ def numeric_gradient(model, state, actions, steps, epsilon=1e-6):
     bumps = epsilon * torch.eye(count, dtype=actions.dtype).reshape(count, *actions.shape[1:])
     moved = actions[:, None] + torch.cat([bumps, -bumps])
     with torch.no_grad():
-        value = imagined_return(model, state.repeat(2 * count), moved.flatten(0, 1), steps).reshape(-1, 2, count)
+        value = imagined_return(model, state.repeat(2 * count), moved.flatten(0, 1), steps).reshape(
+            -1, 2, count
+        )
     return ((value[:, 0] - value[:, 1]) / (2 * epsilon)).reshape(actions.shape)
 
 

@@ -57,7 +57,11 @@ def test_rotation_is_a_complex_recurrence():
             before, own = h, torch.zeros_like(total)
         turn, turn_read = parts.turn[:, token], reads.turn[:, token]
         assert turn.abs().mean() > 0.1
-        written = dt[:, token, :, None, None] * parts.x[:, token, :, :, None] * number(parts.b[:, token])[:, :, None, :]
+        written = (
+            dt[:, token, :, None, None]
+            * parts.x[:, token, :, :, None]
+            * number(parts.b[:, token])[:, :, None, :]
+        )
         h = torch.exp((dt[:, token] * a)[..., None, None] - 1j * turn[:, :, None, :]) * h + written
         y.append((number(parts.c[:, token]).conj()[:, :, None, :] * h).sum(-1).real)
         own = own + turn_read

@@ -1,0 +1,290 @@
+"""The training loss: it falls, its masks mask, and a share of a batch sees the numbers of the whole."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from lssvwm_agents.worldmodel import (
+    ObjectiveConfig,
+    Tokenizer,
+    TokenizerConfig,
+    TokenizerLossConfig,
+    WorldModel,
+    tokenizer_loss,
+    world_model_loss,
+)
+from worldmodel_builders import micro_config, micro_model, relative_error, window_batch
+
+OBJECTIVES = pytest.mark.parametrize("objective", ["teacher_forcing", "diffusion_forcing"])
+PARTS = ("denoising", "reward", "continuation", "value", "proprio")
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def loss_of(model, batch, seed=0, config=None, **share):
+    return world_model_loss(model, batch, generator(seed), config or ObjectiveConfig(), **share)
+
+
+@OBJECTIVES
+@pytest.mark.parametrize("options", [{}, {"recurrence": "rotary_ssd"}, {"proprio_dim": 0}, {"memory": "none"},
+                                     {"value_head": False}])  # fmt: skip
+def test_loss_is_the_weighted_sum_of_its_parts(objective, options):
+    model = micro_model(objective=objective, **options)
+    config = ObjectiveConfig(self_prediction_share=0.5)
+    loss, metrics = loss_of(model, window_batch(model, 3, 6), config=config)
+    parts = [name for name in PARTS if f"loss/{name}" in metrics]
+    assert ("proprio" in parts) == (model.config.proprio_dim > 0)
+    assert ("value" in parts) == model.config.value_head
+    weights = {"denoising": 1.0, **{name: getattr(config, f"{name}_weight") for name in PARTS[1:]}}
+    total = sum(weights[name] * metrics[f"loss/{name}"] for name in parts)
+    torch.testing.assert_close(loss.detach(), total)
+    torch.testing.assert_close(metrics["loss/total"], total)
+    assert loss.requires_grad and not any(metric.requires_grad for metric in metrics.values())
+    loss.backward()
+    gradients = {name: p.grad for name, p in model.named_parameters() if not name.startswith("tokenizer.")}
+    missing = {name for name, g in gradients.items() if g is None or not torch.isfinite(g).all()}
+    allowed = (
+        ("conditioning.embed_proprio", "conditioning.null_proprio") if model.config.proprio_dim == 0 else ()
+    )
+    assert not {name for name in missing if not any(part in name for part in allowed)}
+
+
+@OBJECTIVES
+def test_the_same_generator_gives_the_same_loss(objective):
+    model = micro_model(objective=objective)
+    batch = window_batch(model, 3, 6)
+    assert torch.equal(loss_of(model, batch)[0], loss_of(model, batch)[0])
+    assert not torch.equal(loss_of(model, batch)[0], loss_of(model, batch, seed=1)[0])
+
+
+@OBJECTIVES
+@pytest.mark.parametrize("self_prediction_share", [0.0, 1.0])
+def test_a_small_batch_can_be_overfitted(objective, self_prediction_share):
+    torch.manual_seed(0)
+    model = WorldModel(
+        micro_config(objective=objective, width=16, conditioning_width=16, recurrence="rotary_ssd")
+    )
+    batch = window_batch(model, 4, 6)
+    config = ObjectiveConfig(self_prediction_share=self_prediction_share, clean_prefix_share=0.5)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    noise, history = generator(), []
+    for _ in range(60):
+        loss, metrics = world_model_loss(model, batch, noise, config)
+        assert all(torch.isfinite(metric) for metric in metrics.values())
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        history.append({name: float(metric) for name, metric in metrics.items()})
+
+    def mean(name, part):
+        return sum(record[name] for record in part) / len(part)
+
+    assert mean("loss/total", history[-10:]) < 0.7 * mean("loss/total", history[:10])
+    for name in ("loss/denoising", "loss/reward", "loss/continuation"):
+        assert mean(name, history[-10:]) < mean(name, history[:10])
+
+
+def gradients_of(model, loss):
+    parameters = [p for name, p in model.named_parameters() if not name.startswith("tokenizer.")]
+    return torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
+
+
+@OBJECTIVES
+@pytest.mark.parametrize("self_prediction_share", [0.0, 1.0])
+def test_two_shares_averaged_are_the_whole_batch(objective, self_prediction_share):
+    """Data-parallel training: each process takes its rows; the mean of losses and gradients is the single process's."""
+    model = micro_model(objective=objective)
+    # with equally many targets on either side; full noise, no prefix and nothing hidden keep the counts equal
+    config = ObjectiveConfig(
+        self_prediction_share=self_prediction_share,
+        clean_prefix_share=0.0,
+        action_dropout=0.0,
+        proprio_dropout=0.0,
+    )
+    batch = window_batch(model, 4, 6)
+    whole, metrics = loss_of(model, batch, config=config)
+    halves = [
+        loss_of(model, batch.rows(start, start + 2), config=config, row_offset=start, global_rows=4)
+        for start in (0, 2)
+    ]
+    for name, metric in metrics.items():
+        torch.testing.assert_close((halves[0][1][name] + halves[1][1][name]) / 2, metric)
+    averaged = [(a + b) / 2 for a, b in zip(*(gradients_of(model, half[0]) for half in halves), strict=True)]
+    whole_gradients = gradients_of(model, whole)
+    for one, two in zip(averaged, whole_gradients, strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-9, atol=1e-10)
+
+
+@OBJECTIVES
+def test_rows_see_the_noise_of_their_place_in_the_global_batch(objective):
+    model = micro_model(objective=objective)
+    batch = window_batch(model, 4, 6)
+    row = batch.rows(2, 3)
+    here = loss_of(model, row, row_offset=2, global_rows=4)[0]
+    assert torch.equal(here, loss_of(model, row, row_offset=2, global_rows=4)[0])
+    assert not torch.equal(here, loss_of(model, row, row_offset=0, global_rows=4)[0])
+
+
+@pytest.mark.parametrize(
+    ("target", "mask"), [("reward", "reward_mask"), ("continuation", "reward_mask"), ("value", "value_mask")]
+)
+def test_masked_targets_count_nothing(target, mask):
+    model = micro_model()
+    batch = window_batch(model, 3, 6)
+    visible = torch.rand(3, 6, generator=generator()) < 0.5
+    batch = replace(batch, **{mask: visible})
+    changed = torch.where(visible, getattr(batch, target), 1.0 - getattr(batch, target))
+    same = loss_of(model, replace(batch, **{target: changed}))[1]
+    metrics = loss_of(model, batch)[1]
+    for name in metrics:
+        assert torch.equal(same[name], metrics[name])
+    everywhere = torch.ones_like(visible)
+    unmasked = loss_of(model, replace(batch, **{target: changed, mask: everywhere}))[1]
+    assert not torch.equal(unmasked[f"loss/{target}"], metrics[f"loss/{target}"])
+    nothing = loss_of(model, replace(batch, **{mask: ~everywhere}))[1]
+    assert float(nothing[f"loss/{target}"]) == 0.0
+
+
+def test_unknown_odometry_and_actions_do_not_matter():
+    model = micro_model()
+    batch = window_batch(model, 3, 6)
+    unknown = torch.rand(3, 6, generator=generator()) < 0.4
+    batch = replace(batch, proprio_known=~unknown, action_known=batch.action_known & ~unknown.roll(1, 0))
+    others = replace(
+        batch,
+        proprio=torch.where(batch.proprio_known[..., None], batch.proprio, torch.randn_like(batch.proprio)),
+        actions=torch.where(batch.action_known[..., None], batch.actions, torch.rand_like(batch.actions)),
+    )
+    for name, metric in loss_of(model, batch)[1].items():
+        torch.testing.assert_close(loss_of(model, others)[1][name], metric, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("hidden", ["actions", "proprio"])
+def test_dropout_hides_whole_windows(hidden):
+    model = micro_model()
+    batch = window_batch(model, 3, 6)
+    config = ObjectiveConfig(
+        action_dropout=float(hidden == "actions"), proprio_dropout=float(hidden == "proprio")
+    )
+    others = replace(batch, **{hidden: torch.rand_like(getattr(batch, hidden))})
+    one, two = (loss_of(model, each, config=config)[1] for each in (batch, others))
+    assert torch.equal(one["loss/denoising"], two["loss/denoising"])
+    assert float(one["loss/proprio"]) == 0.0
+    config = ObjectiveConfig(action_dropout=0.0, proprio_dropout=0.0)
+    one, two = (loss_of(model, each, config=config)[1] for each in (batch, others))
+    assert not torch.equal(one["loss/denoising"], two["loss/denoising"])
+
+
+def test_a_model_from_actions_alone_never_loses_its_actions():
+    model = micro_model(proprio_dim=0)
+    batch = window_batch(model, 3, 6)
+    config = ObjectiveConfig(action_dropout=1.0)
+    others = replace(batch, actions=torch.rand_like(batch.actions))
+    one, two = (loss_of(model, each, config=config)[1]["loss/denoising"] for each in (batch, others))
+    assert not torch.equal(one, two)
+
+
+def test_diffusion_forcing_counts_noised_frames_only(monkeypatch):
+    """A clean frame's prediction may be anything: the loss is the mean over the noised ones."""
+    model = micro_model(objective="diffusion_forcing")
+    batch = window_batch(model, 3, 8)
+    seen = {}
+    forward = model.backbone.forward
+
+    def spy(write, read, layers, **options):
+        seen["level"] = write.noise_level
+        seen["out"] = forward(write, read, layers, **options)
+        seen["latents"] = write.latents
+        return seen["out"]
+
+    monkeypatch.setattr(model.backbone, "forward", spy)
+    config = ObjectiveConfig(clean_prefix_share=1.0)
+    metrics = loss_of(model, batch, config=config)[1]
+    level = seen["level"]
+    clean = level == 0
+    assert (clean.sum(1) >= 4).all() and (
+        clean.sum(1) < 8
+    ).all()  # a prefix longer than half, never everything
+    assert (clean.long().diff(dim=1) <= 0).all()
+    assert torch.equal(seen["latents"][clean], batch.latents[clean])
+    error = (seen["out"].clean - batch.latents).square().mean(dim=(2, 3, 4))
+    torch.testing.assert_close(metrics["loss/denoising"], error[~clean].mean().detach())
+
+
+def test_teacher_forcing_denoises_every_frame_from_the_frames_before(monkeypatch):
+    model = micro_model()
+    batch = window_batch(model, 64, 6)
+    seen = {}
+    forward = model.backbone.forward
+
+    def spy(write, read, layers, **options):
+        seen.update(write=write, read=read)
+        return forward(write, read, layers, **options)
+
+    monkeypatch.setattr(model.backbone, "forward", spy)
+    loss_of(model, batch)
+    write, read = seen["write"], seen["read"]
+    assert float(write.noise_level.max()) <= 0.1 and (write.noise_level == 0).all(1).float().mean() > 0.3
+    assert 0.4 < float((read.noise_level == 1).float().mean()) < 0.6
+    assert not read.latents[read.noise_level == 1].any()
+    noise = (write.latents - batch.latents).square().mean(dim=(2, 3, 4)).sqrt()
+    assert (noise <= 0.1 * 3).all()
+
+
+def test_self_prediction_replaces_the_end_of_the_clean_stream(monkeypatch):
+    model = micro_model(imagined_noise_level=0.05)
+    batch = window_batch(model, 8, 6)
+    calls = []
+    forward = model.backbone.forward
+
+    def spy(write, read, layers, **options):
+        out = forward(write, read, layers, **options)
+        calls.append((write, read, out, torch.is_grad_enabled()))
+        return out
+
+    monkeypatch.setattr(model.backbone, "forward", spy)
+    loss, _ = loss_of(model, batch, config=ObjectiveConfig(self_prediction_share=1.0))
+    assert torch.isfinite(loss) and len(calls) == 2
+    (first_write, first_read, first_out, with_grad), (write, _, _, _) = calls
+    assert not with_grad and (first_read.noise_level == 1).all()
+    own = (write.latents == first_out.clean).flatten(2).all(-1)
+    real = (write.latents == first_write.latents).flatten(2).all(-1)
+    assert (own | real).all() and real[:, 0].all() and own.any()
+    assert (own.long().diff(dim=1) >= 0).all()
+    assert (write.noise_level[own] == 0.05).all()
+
+
+def test_bad_shares_are_named():
+    with pytest.raises(ValueError, match=r"`full_noise_share` must be in \[0, 1\], got 1.5"):
+        ObjectiveConfig(full_noise_share=1.5)
+
+
+def test_batches_move_and_split():
+    model = micro_model()
+    batch = window_batch(model, 4, 3)
+    part = batch.rows(1, 3)
+    assert part.latents.shape[0] == part.reward.shape[0] == 2
+    assert torch.equal(part.actions, batch.actions[1:3])
+    assert batch.to("cpu").latents.device.type == "cpu"
+    assert replace(batch, proprio=None).rows(0, 1).proprio is None
+
+
+def test_tokenizer_learns():
+    torch.manual_seed(0)
+    tokenizer = Tokenizer(TokenizerConfig(frame_size=16, channels=(8, 8), latent_channels=4))
+    frames = torch.rand(8, 3, 2, 2).repeat_interleave(8, 2).repeat_interleave(8, 3)
+    optimiser = torch.optim.AdamW(tokenizer.parameters(), lr=1e-2)
+    history = []
+    for _ in range(60):
+        loss, metrics = tokenizer_loss(tokenizer, frames, TokenizerLossConfig())
+        assert metrics["tokenizer/psnr"] == pytest.approx(
+            -10 * torch.log10(metrics["tokenizer/mse"]).item(), abs=1e-3
+        )
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        history.append(float(loss.detach()))
+    assert history[-1] < 0.5 * history[0]
+    assert relative_error([tokenizer.decode(tokenizer.encode(frames))], [frames]) < 0.5
