@@ -140,6 +140,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     try:
         execute(sys.argv[1:] if arguments is None else arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read our output, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         print("lssvwm: interrupted.", file=sys.stderr)
         return 130
