@@ -282,8 +282,12 @@ class WorldModel(
 
     def _write(self, state: WorldState, frames: Frames) -> tuple[WorldState, torch.Tensor]:
         out = self.backbone(frames, None, state.layers)
+        assert out.features is not None
         after = WorldState(
-            out.layers, out.features[:, -1], frames.proprio[:, -1], frames.proprio_known[:, -1]
+            features=out.features[:, -1],
+            proprio=frames.proprio[:, -1],
+            proprio_known=frames.proprio_known[:, -1],
+            layers=out.layers,
         )
         return after, out.features
 

@@ -39,16 +39,18 @@ class WorldState:
     """Everything the world model remembers of ``B`` episodes.
 
     Attributes:
-        layers: One :class:`LayerState` per layer.
         features: (B, F) features of the last frame.
         proprio: (B, P) odometry of the last frame; P may be 0.
         proprio_known: (B,) 1 where that odometry was given or predicted from a given one, else 0.
+        layers: One :class:`LayerState` per layer.
     """
 
-    layers: tuple[LayerState, ...]
-    features: torch.Tensor
+    features: (
+        torch.Tensor
+    )  # first: forks share the tensors in their layers, and the first leaf tells the batch size
     proprio: torch.Tensor
     proprio_known: torch.Tensor
+    layers: tuple[LayerState, ...]
 
     @property
     def batch_size(self) -> int:
@@ -68,15 +70,12 @@ class WorldState:
             groups: Groups ``G`` of every layer's scan; 0 for a layer without.
         """
         own = self.materialise()
-        layers = tuple(
-            replace(
-                _repeat(layer, n) if group == 0 else _repeat(replace(layer, scan=layer.scan[:0]), n),
-                **({} if group == 0 else {"scan": fork_scan(layer.scan, n, group)}),
-            )
-            for layer, group in zip(own.layers, groups, strict=True)
+        return WorldState(
+            features=_repeat(own.features, n),
+            proprio=_repeat(own.proprio, n),
+            proprio_known=_repeat(own.proprio_known, n),
+            layers=tuple(_fork(layer, n, group) for layer, group in zip(own.layers, groups, strict=True)),
         )
-        rest = (_repeat(leaf, n) for leaf in (own.features, own.proprio, own.proprio_known))
-        return WorldState(layers, *rest)
 
     def materialise(self, only_long: bool = False) -> WorldState:
         """Give every fork a private scan state (with ``only_long``, only where that is cheaper by now)."""
@@ -124,6 +123,17 @@ _Tree = TypeVar("_Tree")
 def _repeat(tree: _Tree, n: int) -> _Tree:
     repeated: _Tree = pytree.tree_map(lambda leaf: leaf.repeat_interleave(n, dim=0), tree)
     return repeated
+
+
+def _fork(layer: LayerState, n: int, groups: int) -> LayerState:
+    scan = layer.scan
+    assert isinstance(scan, torch.Tensor)
+    return LayerState(
+        scan=fork_scan(scan, n, groups) if groups else _repeat(scan, n),
+        angle=_repeat(layer.angle, n),
+        keys=_repeat(layer.keys, n),
+        values=_repeat(layer.values, n),
+    )
 
 
 def _column(mask: torch.Tensor, leaf: torch.Tensor) -> torch.Tensor:

@@ -104,3 +104,12 @@ def test_forks_hold_less_than_copies_and_become_copies_when_long(monkeypatch):
             shared, _ = model.step(shared, action)
     assert shared.nbytes == copied.nbytes
     assert forked_scan.MAX_TOKENS == 256
+
+
+@every_variant
+def test_the_first_leaf_tells_the_batch_size(options):
+    """Planners read a state's batch size from its first tensor: also of forks, so that one can plan from them."""
+    model = micro_model(**options)
+    state = past(model)
+    assert pytree.tree_leaves(state)[0].shape[0] == PASTS
+    assert pytree.tree_leaves(model.repeat(state, FORKS))[0].shape[0] == PASTS * FORKS
