@@ -84,7 +84,9 @@ class Experiment:
         # As many targets as is usual for the size, unless the maze has an unusual number.
         usual = self.maze.num_targets == MazeConfig(size=self.maze.size, task=self.maze.task).num_targets
         targets = 0 if usual else self.maze.num_targets
-        return [replace(self.maze, size=size, num_targets=targets) for size in self.data.maze_sizes] or [self.maze]
+        return [replace(self.maze, size=size, num_targets=targets) for size in self.data.maze_sizes] or [
+            self.maze
+        ]
 
 
 def with_maze(experiment: Experiment) -> Experiment:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +26,8 @@ from lssvwm_agents.trainers.validation import ValidationSet
 from lssvwm_agents.trainers.world_model_trainer import build_world_model, train_world_model
 from lssvwm_agents.weights import load_model
 from lssvwm_agents.worldmodel import Tokenizer, WorldModel
+
+_VALUE_FRAMES = 128
 
 
 @dataclass(frozen=True)
@@ -234,24 +237,44 @@ def _rendered_validation(
     training, device = experiment.training, process.device
     if training.num_validation_episodes == 0:
         return None
+    latent_shape = experiment.model.tokenizer.latent_shape
     length = training.validation_context + training.validation_horizon
     seeds = maze_seeds(fold_in(training.seed, 14), training.num_validation_episodes, device, salt=2)
-    # The value targets need the future: play on, but keep only what is scored.
-    played = list(rollout(experiment.maze, seeds, length, experiment.data.policies[0]))
-    frames = torch.stack([now.frame for now in played], dim=1)
-    encode = tokenizer_encoder(tokenizer, device)
-    lengths = torch.full((len(seeds),), length, dtype=torch.int64, device=device)
-    terminated = torch.stack([now.terminated for now in played], dim=1)
-    dataset = make_dataset(
-        encode(frames.flatten(0, 1)).unflatten(0, frames.shape[:2]),
-        torch.stack([now.action for now in played], dim=1),
-        torch.stack([now.proprio for now in played], dim=1),
-        torch.stack([now.reward for now in played], dim=1),
+    # The value targets need the future: played on without being drawn, and then cut off.
+    played = list(
+        rollout(
+            experiment.maze,
+            seeds,
+            length + _VALUE_FRAMES,
+            experiment.data.policies[0],
+            draw=lambda t: t < length,
+        )
+    )
+    frames = torch.stack([now.frame for now in played[:length]], dim=1)
+    actions, proprio, reward, terminated = (
+        torch.stack([getattr(now, name) for now in played], dim=1)
+        for name in ("action", "proprio", "reward", "terminated")
+    )
+    latents = tokenizer_encoder(tokenizer, device)(frames.flatten(0, 1)).reshape(
+        *frames.shape[:2], *latent_shape
+    )
+    whole = make_dataset(
+        torch.zeros(len(seeds), len(played), 1, device=device),
+        actions,
+        proprio,
+        reward,
         1.0 - terminated.to(torch.float32),
-        lengths,
+        torch.full((len(seeds),), len(played), dtype=torch.int64, device=device),
         experiment.model.value_discount,
     )
+    dataset = replace(first_frames(whole, length), latents=latents)
     return ValidationSet(dataset, frames, training.validation_context)
+
+
+def first_frames(dataset: LatentDataset, length: int) -> LatentDataset:
+    """The first ``length`` frames of every episode; their values still know what came after."""
+    cut = dataset.map(lambda tensor: tensor[:, :length] if tensor.ndim > 1 else tensor.clamp(max=length))
+    return replace(cut, min_length=min(length, dataset.min_length))
 
 
 def split_episodes(store: EpisodeStore, num_held_out: int) -> tuple[range, range]:
@@ -275,8 +298,6 @@ def with_store(experiment: Experiment, store: EpisodeStore) -> Experiment:
     Raises:
         UserError: If its frames do not fit the recipe's tokenizer.
     """
-    import json
-
     spec = store.spec
     size = experiment.model.tokenizer.frame_size
     if tuple(spec.frame_shape) != (size, size, 3):
@@ -290,7 +311,8 @@ def with_store(experiment: Experiment, store: EpisodeStore) -> Experiment:
         env_kwargs_json=json.dumps(spec.env_kwargs, sort_keys=True),
         action_dim=spec.action_dim,
         discrete_actions=spec.num_actions > 0,
-        proprio_dim=min(spec.proprio_dim, experiment.model.proprio_dim) and spec.proprio_dim,
+        # A recipe without odometry stays without.
+        proprio_dim=spec.proprio_dim if experiment.model.proprio_dim else 0,
     )
     return replace(experiment, model=model)
 
@@ -322,8 +344,7 @@ def _stored(
     if held_out.min_length < length or training.num_validation_episodes == 0:
         return FixedData(dataset), None
     frames = np.stack([store.episode(index).frames[:length] for index in held_out_range])
-    first = held_out.map(lambda tensor: tensor[:, :length] if tensor.ndim > 1 else tensor.clamp(max=length))
-    scored = replace(first, min_length=length)
+    scored = first_frames(held_out, length)
     return FixedData(dataset), ValidationSet(
         scored, torch.from_numpy(frames).to(device), training.validation_context
     )

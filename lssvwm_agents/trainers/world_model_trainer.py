@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -33,6 +35,20 @@ def build_world_model(
     model.tokenizer.load_state_dict(tokenizer.state_dict())
     model.tokenizer.requires_grad_(False)
     return model.to(device)
+
+
+@contextmanager
+def eager(modules: Iterable[torch.nn.Module]) -> Iterator[None]:
+    """Within this context compiled modules run as written: other shapes are not worth compiling for."""
+    modules = list(modules)
+    compiled = [module._compiled_call_impl for module in modules]
+    for module in modules:
+        module._compiled_call_impl = None
+    try:
+        yield
+    finally:
+        for module, implementation in zip(modules, compiled, strict=True):
+            module._compiled_call_impl = implementation
 
 
 def train_world_model(
@@ -73,9 +89,12 @@ def train_world_model(
         WorldModelLoss(model, objective), training, process, directory, "world_model", tensorboard
     )
     if training.compile:
-        # A few window lengths, each its own graph.
-        torch._dynamo.config.cache_size_limit = max(torch._dynamo.config.cache_size_limit, 64)
-        model.backbone.compile(dynamic=False)
+        from torch import _dynamo
+
+        # One graph per block size and window length, rather than one per model and window length.
+        _dynamo.config.cache_size_limit = max(_dynamo.config.cache_size_limit, 64)
+        for layer in model.backbone.layers:
+            layer.compile(dynamic=False)
 
     def make_share(update: int, progress: float) -> Share:
         length = curriculum_length(training.curriculum, progress)
@@ -102,7 +121,8 @@ def train_world_model(
 
     def validate() -> dict[str, float]:
         assert held_out is not None
-        return validate_world_model(model, held_out, objective)
+        with eager(model.backbone.layers):
+            return validate_world_model(model, held_out, objective)
 
     result = loop.run(make_share, validate if held_out is not None else None, deadline)
     if process.is_main:

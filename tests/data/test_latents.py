@@ -109,7 +109,9 @@ def test_latents_are_cached_by_tokenizer_and_store(tmp_path, tokenizer, monkeypa
 def test_overwrite_replaces_episodes_in_place():
     def dataset(value):
         one = torch.full((3, 4), value)
-        return make_dataset(one[..., None, None, None], one[..., None], None, one, one, torch.full((3,), 4), 0.9)
+        return make_dataset(
+            one[..., None, None, None], one[..., None], None, one, one, torch.full((3,), 4), 0.9
+        )
 
     old, new = dataset(1.0), dataset(2.0)
     old.overwrite(1, new.select(0, 2))

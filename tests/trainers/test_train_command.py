@@ -1,0 +1,132 @@
+"""The train command as users run it: in processes of its own, killed, resumed, and shared by two processes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parents[2]
+FLAGS = [
+    *("train", "--recipe", "maze-debug", "--device", "cpu", "--no-tensorboard"),
+    *("--data.num-envs", "8", "--data.episode-length", "24"),
+    *("--tokenizer-training.updates", "4", "--tokenizer-training.num-frames", "64"),
+    *("--tokenizer-training.num-validation-frames", "8", "--tokenizer-training.log-every", "1"),
+    *("--training.updates", "20", "--training.log-every", "1", "--training.checkpoint-every", "3"),
+    *("--training.num-validation-episodes", "2", "--training.validation-context", "6"),
+    *("--training.validation-horizon", "2", "--data.refresh-every", "7"),
+    *("--objective.self-prediction-share", "0.3"),
+]
+
+
+def environment():
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
+
+
+def command(out, *more):
+    return [sys.executable, "-m", "lssvwm_agents.cli", *FLAGS, "--out", str(out), *more]
+
+
+def run(words):
+    done = subprocess.run(words, env=environment(), cwd=ROOT, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def losses(out, phase="world_model"):
+    lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    return {line["update"]: line["loss"] for line in lines if line["phase"] == phase and "loss" in line}
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "uninterrupted"
+    text = run(command(out))
+    assert text.splitlines()[-1].endswith(f"weights: {out / 'model'}")
+    return out
+
+
+def test_a_run_leaves_weights_log_and_settings(uninterrupted):
+    from lssvwm_agents.weights import load_model
+
+    found = losses(uninterrupted)
+    assert list(found) == list(range(1, 21)) and list(losses(uninterrupted, "tokenizer")) == [1, 2, 3, 4]
+    model = load_model(uninterrupted)
+    assert model.config.env_id == "lssvwm/RaycastMaze-7x7-v0" and model.config.action_dim == 6
+    assert json.loads((uninterrupted / "experiment.json").read_text())["experiment"]["name"] == "maze-debug"
+    last = [json.loads(line) for line in (uninterrupted / "log.jsonl").read_text().splitlines()][-1]
+    for name in ("val/loss", "val/imagined_psnr", "val/copy_last_psnr", "val/recall_mse"):
+        assert last[name] == last[name], name
+    state, _ = model.observe(model.initial_state(1), torch.rand(1, 3, 3, 64, 64), torch.zeros(1, 3, 6))
+    assert model.step(state, torch.zeros(1, 6))[1].reward.isfinite().all()
+
+
+def test_killed_and_resumed_equals_uninterrupted(uninterrupted, tmp_path):
+    out = tmp_path / "killed"
+    process = subprocess.Popen(
+        command(out), env=environment(), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    checkpoints = out / "checkpoints" / "world_model"
+    give_up = time.monotonic() + 240
+    while not (checkpoints / "latest").is_file():
+        assert process.poll() is None and time.monotonic() < give_up
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (out / "model" / "config.json").is_file()
+    run(command(out))
+    assert losses(out) == losses(uninterrupted)
+    ours, theirs = ((folder / "model" / "model.safetensors").read_bytes() for folder in (out, uninterrupted))
+    assert ours == theirs
+
+
+def test_two_processes_equal_one(tmp_path):
+    # Rows count alike in every mean here: nothing is hidden, and values, known in some rows only, weigh nothing.
+    alike = ["--objective.action-dropout", "0", "--objective.proprio-dropout", "0", "--objective.value-weight", "0"]
+    alike += ["--training.memory-replay", "0", "--training.updates", "12"]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
+    run(command(tmp_path / "one", *alike))
+    run(launch + command(tmp_path / "two", *alike)[2:])
+    one, two = losses(tmp_path / "one"), losses(tmp_path / "two")
+    assert list(one) == list(two) == list(range(1, 13))
+    torch.testing.assert_close(list(two.values()), list(one.values()), rtol=0, atol=1e-4)
+
+
+def test_a_store_trains_a_model_for_its_environment(tmp_path):
+    from lssvwm_agents.weights import load_model
+
+    store, out = tmp_path / "store", tmp_path / "run"
+    collect = ["collect", "--env", "lssvwm/RaycastMaze-7x7-v0", "--out", str(store), "--policy", "explorer"]
+    collect += ["--episodes", "4", "--num-envs", "4", "--env-kwargs", '{"max_episode_steps": 20}']
+    run([sys.executable, "-m", "lssvwm_agents.cli", *collect])
+    shorter = ["--tokenizer-training.updates", "2", "--training.updates", "2"]
+    run(command(out, "--store", str(store), *shorter))
+    assert len(list((out / "latents").iterdir())) == 2
+    config = load_model(out).config
+    assert config.env_id == "lssvwm/RaycastMaze-7x7-v0" and "max_episode_steps" in config.env_kwargs_json
+    assert losses(out).keys() == {1, 2}
+
+
+def test_flags_override_the_recipe_they_name():
+    from lssvwm_agents.commands.train import parse
+    from lssvwm_agents.errors import UserError
+
+    words = ["--recipe", "maze-debug", "--out", "x", "--maze.size", "9", "--training.curriculum", "0", "8", "0.5", "16"]
+    args = parse(words, "lssvwm train")
+    assert args.experiment.maze.size == 9 and args.experiment.data.num_envs == 16
+    assert args.experiment.training.curriculum == ((0.0, 8), (0.5, 16))
+    assert parse(["--out", "x"], "lssvwm train").experiment.name == "maze-tiny"
+    with pytest.raises(UserError, match="There is no recipe `maze-huge`: choose one of maze-tiny"):
+        parse(["--recipe=maze-huge", "--out", "x"], "lssvwm train")
+
+
+def test_another_recipe_in_the_same_folder_is_refused(uninterrupted):
+    words = command(uninterrupted, "--training.learning-rate", "0.5")
+    done = subprocess.run(words, env=environment(), cwd=ROOT, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 2
+    assert "training.learning_rate was 0.003 and is now 0.5" in done.stderr and "Traceback" not in done.stderr
