@@ -8,6 +8,8 @@ import gymnasium
 import numpy as np
 import torch
 from gymnasium import error
+from numpy.typing import NDArray
+
 from lssvwm_agents.envs.hashing import derive_seeds
 from lssvwm_agents.envs.maze_config import MazeConfig
 from lssvwm_agents.envs.maze_shell import (
@@ -23,7 +25,6 @@ from lssvwm_agents.envs.maze_shell import (
     observe,
 )
 from lssvwm_agents.envs.raycast_maze import MazeState, reset, step
-from numpy.typing import NDArray
 
 
 class RaycastMazeEnv(gymnasium.Env[Any, Any]):

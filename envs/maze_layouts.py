@@ -10,10 +10,11 @@ from __future__ import annotations
 from functools import lru_cache
 
 import torch
+from torch import Tensor
+
 from lssvwm_agents.envs.hashing import below, chance, hash_bits
 from lssvwm_agents.envs.maze_config import MazeConfig
 from lssvwm_agents.envs.palette import cue_material, gate_material, num_materials
-from torch import Tensor
 
 _GROW, _DIRECTION, _LOOP, _DECK = 11, 12, 13, 14
 _RANDOM_GROWTH = 0.15
@@ -147,7 +148,7 @@ def cue_corridor(config: MazeConfig, device: torch.device) -> Tensor:
     """Lay out the cue corridor, gate closed: (G, G) bool.
 
     The agent starts at the south end, looking west into an alcove whose end wall carries the cue. The
-    corridor leads north to a gate and, behind it, a junction with two arms. From the corridor's second cell
+    corridor leads north to a gate and, behind it, a junction with two arms. From the corridor's third cell
     on, walls hide the cue.
     """
     where = cue_geometry(config)

@@ -8,11 +8,12 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from gymnasium import error, spaces
+from numpy.typing import NDArray
+
 from lssvwm_agents.envs.maze_config import NUM_DISCRETE_ACTIONS, MazeConfig
 from lssvwm_agents.envs.raycast_maze import MazeState, odometry
 from lssvwm_agents.envs.raycast_render import render
 from lssvwm_agents.envs.top_down import render_top_down
-from numpy.typing import NDArray
 
 ObservationKind = Literal["frame", "dict"]
 HUMAN_SIZE = 256

@@ -10,6 +10,8 @@ import torch
 from gymnasium import error
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
+from numpy.typing import NDArray
+
 from lssvwm_agents.envs.hashing import derive_seeds
 from lssvwm_agents.envs.maze_config import MazeConfig
 from lssvwm_agents.envs.maze_shell import (
@@ -25,7 +27,6 @@ from lssvwm_agents.envs.maze_shell import (
     observe,
 )
 from lssvwm_agents.envs.raycast_maze import MazeState, reset, step, truncated
-from numpy.typing import NDArray
 
 
 class RaycastMazeVectorEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):

@@ -17,6 +17,8 @@ from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 
 import torch
+from torch import Tensor
+
 from lssvwm_agents.envs.hashing import below, hash_bits
 from lssvwm_agents.envs.maze_config import (
     AGENT_RADIUS,
@@ -36,7 +38,6 @@ from lssvwm_agents.envs.maze_layouts import (
     wall_materials,
 )
 from lssvwm_agents.envs.palette import WHITE_TARGET
-from torch import Tensor
 
 __all__ = ["MazeConfig", "MazeState", "heading_vectors", "odometry", "reset", "step", "truncated"]
 

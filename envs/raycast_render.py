@@ -10,6 +10,8 @@ Shapes: B environments, S image height and width, N targets.
 from __future__ import annotations
 
 import torch
+from torch import Tensor
+
 from lssvwm_agents.envs import palette
 from lssvwm_agents.envs.maze_config import MazeConfig
 from lssvwm_agents.envs.ray_casting import Hits, cast_rays
@@ -23,7 +25,6 @@ from lssvwm_agents.envs.render_tables import (
     RenderTables,
     render_tables,
 )
-from torch import Tensor
 
 CHUNK_CPU, CHUNK_DEVICE = 64, 4096
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import gymnasium
+
 from lssvwm_agents.envs.maze_config import MAX_CUE_DELAY
 
 MAZE_SIZES = (7, 9, 11, 13, 15)

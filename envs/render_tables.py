@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
+from torch import Tensor
+
 from lssvwm_agents.envs import palette
 from lssvwm_agents.envs.maze_config import MazeConfig, Texture
-from torch import Tensor
 
 WALL_HEIGHT = 0.6
 EYE_HEIGHT = 0.3

@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
+from torch import Tensor
+
 from lssvwm_agents.envs.grid_paths import next_cell
 from lssvwm_agents.envs.hashing import below, chance, hash_bits
 from lssvwm_agents.envs.maze_config import (
@@ -22,13 +24,13 @@ from lssvwm_agents.envs.maze_config import (
 )
 from lssvwm_agents.envs.maze_layouts import cue_geometry
 from lssvwm_agents.envs.raycast_maze import MazeState
-from torch import Tensor
 
 POLICY_NAMES = ("random", "explorer", "oracle", "forager")
 
 _ACTION, _NOISE, _GOAL, _SPIN, _SPIN_LENGTH, _SPIN_SIDE, _FORAGE = range(101, 108)
 _NOISE_PROBABILITY = 0.12
-_SPIN_AT_GOAL, _SPIN_ANYWHERE, _FULL_TURN = 0.3, 0.006, 0.5
+_SPIN_AT_GOAL, _SPIN_ANYWHERE = 0.25, 0.004
+_TURNS_WHILE_MOVING = 4.5  # a larger heading error, in turns of one step, is first reduced on the spot
 _FORAGE_PROBABILITY = 0.5
 _FORWARD, _LEFT, _RIGHT, _FORWARD_LEFT, _FORWARD_RIGHT = 1, 2, 3, 4, 5
 
@@ -112,13 +114,12 @@ def steer(config: MazeConfig, state: MazeState, free: Tensor, goal: Tensor, poin
     error, turn = _heading_error(state, aim), config.turn_units
     if config.continuous:
         share = (error.to(torch.float32) / turn).clamp(-1, 1)
-        left_over = (error - (share * turn).round().to(torch.int64)).abs()
-        speed = torch.where(left_over <= turn // 2, 1.0, 0.0)
+        speed = torch.where(error.abs() <= _TURNS_WHILE_MOVING * turn, 1.0, 0.0)
         return torch.stack([speed, share], dim=1)
     left = error > 0
     on_the_spot = torch.where(left, _LEFT, _RIGHT)
     moving = torch.where(left, _FORWARD_LEFT, _FORWARD_RIGHT)
-    action = torch.where(error.abs() <= turn + turn // 2, moving, on_the_spot)
+    action = torch.where(error.abs() <= _TURNS_WHILE_MOVING * turn, moving, on_the_spot)
     return torch.where(error.abs() <= turn // 2, _FORWARD, action)
 
 

@@ -8,68 +8,55 @@ Shapes: B environments, N targets, P path points, Z canvas pixels per side (twic
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 import torch.nn.functional as F
-from lssvwm_agents.envs import palette
-from lssvwm_agents.envs.maze_config import MazeConfig, Texture
-from lssvwm_agents.envs.raycast_maze import MazeState, heading_vectors
 from torch import Tensor
 
+from lssvwm_agents.envs import palette
+from lssvwm_agents.envs.maze_config import MazeConfig
+from lssvwm_agents.envs.raycast_maze import MazeState, heading_vectors
+
 _OVERSAMPLE = 2
-_FLOORS = ((232, 228, 220), (224, 220, 211))
-_ROCK = (52, 55, 64)
-_PATH = (72, 96, 190)
-_INK = (24, 26, 32)
-_PAPER = (255, 255, 255)
+# Colours by number; the materials' and the targets' colours follow.
+_ROCK, _FLOOR, _FLOOR_TOO, _PATH, _INK, _PAPER = range(6)
+_PLAIN_COLORS = (
+    (52, 55, 64),
+    (232, 228, 220),
+    (224, 220, 211),
+    (128, 143, 203),
+    (24, 26, 32),
+    (255, 255, 255),
+)
 _FACE_WIDTH = 0.2
 _POINTS_PER_SEGMENT = 12
 _ROWS_AT_ONCE = 8
 
 
-def _color(rgb: tuple[int, int, int], like: Tensor) -> Tensor:
-    return torch.tensor(rgb, dtype=torch.float32, device=like.device)
-
-
-def _material_colors(texture: Texture, device: torch.device) -> Tensor:
-    rgb = [palette.WALL_COLORS[color] for color, _ in palette.materials(texture)]
-    rgb += [*palette.CUE_COLORS, palette.GATE_COLOR]
+def _colors(config: MazeConfig, device: torch.device) -> Tensor:
+    """(K, 3) float: plain colours, materials, targets."""
+    rgb = [*_PLAIN_COLORS, *(palette.WALL_COLORS[color] for color, _ in palette.materials(config.texture))]
+    rgb += [*palette.CUE_COLORS, palette.GATE_COLOR, *palette.TARGET_COLORS]
     return torch.tensor(rgb, dtype=torch.float32, device=device)
 
 
-def _paint(canvas: Tensor, mask: Tensor, rgb: Tensor) -> Tensor:
-    """Paint ``rgb`` (3,) or (B, 1, 1, 3) where ``mask`` (B, Z, Z) is True."""
-    return torch.where(mask[..., None], rgb, canvas)
-
-
-def _ground(config: MazeConfig, state: MazeState, x: Tensor, y: Tensor) -> Tensor:
-    """Floors and walls: (B, Z, Z, 3) float; x, y are (Z, Z) world coordinates."""
+def _ground(state: MazeState, x: Tensor, y: Tensor) -> Tensor:
+    """Floors and walls: colour numbers (B, Z, Z) int32; x, y are (Z, Z) world coordinates."""
     column, row = x.floor().to(torch.int64), y.floor().to(torch.int64)
     across_x, across_y = x - column, y - row
     free = ~state.walls
 
-    def of_cell(grid: Tensor) -> Tensor:
-        return grid[:, row, column]
-
     def neighbour_free(dx: int, dy: int) -> Tensor:
-        shifted = free.roll((-dy, -dx), (1, 2))  # the outer ring is wall, so wrapping shows no false floor
-        return of_cell(shifted)
+        # The outer ring is wall, so wrapping around shows no false floor.
+        return free.roll((-dy, -dx), (1, 2))[:, row, column]
 
-    face_x = (neighbour_free(-1, 0) & (across_x < _FACE_WIDTH)) | (
-        neighbour_free(1, 0) & (across_x > 1 - _FACE_WIDTH)
-    )
-    face_y = (neighbour_free(0, -1) & (across_y < _FACE_WIDTH)) | (
-        neighbour_free(0, 1) & (across_y > 1 - _FACE_WIDTH)
-    )
-    colors = _material_colors(config.texture, state.device)
-    material = state.materials.to(torch.int64)
-    canvas = _color(_ROCK, x).expand(state.batch_size, *x.shape, 3)
-    canvas = torch.where(face_x[..., None], colors[of_cell(material[:, 0])], canvas)
-    canvas = torch.where(face_y[..., None], colors[of_cell(material[:, 1])], canvas)
-    light = ((column + row) % 2 == 0)[..., None]
-    floor = torch.where(light, _color(_FLOORS[0], x), _color(_FLOORS[1], x))
-    return torch.where(of_cell(free)[..., None], floor, canvas)
+    low, high = _FACE_WIDTH, 1 - _FACE_WIDTH
+    face_x = (neighbour_free(-1, 0) & (across_x < low)) | (neighbour_free(1, 0) & (across_x > high))
+    face_y = (neighbour_free(0, -1) & (across_y < low)) | (neighbour_free(0, 1) & (across_y > high))
+    material = state.materials.to(torch.int32) + len(_PLAIN_COLORS)
+    canvas = torch.where(face_x, material[:, 0][:, row, column], _ROCK)
+    canvas = torch.where(face_y, material[:, 1][:, row, column], canvas)
+    floor = torch.where((column + row) % 2 == 0, _FLOOR, _FLOOR_TOO)
+    return torch.where(free[:, row, column], floor, canvas)
 
 
 def _path_mask(path: Tensor, grid: int, pixels: int) -> Tensor:
@@ -91,31 +78,35 @@ def _draw(config: MazeConfig, state: MazeState, size: int, path: Tensor | None) 
     grid, pixels = config.grid_size, size * _OVERSAMPLE
     line = (torch.arange(pixels, device=state.device, dtype=torch.float32) + 0.5) / pixels * grid
     x, y = line.expand(pixels, pixels), line.flip(0)[:, None].expand(pixels, pixels)
-    canvas = _ground(config, state, x, y)
+    colors = _colors(config, state.device)
+    canvas = _ground(state, x, y)
     if path is not None and path.shape[1] > 1:
         on_path = _path_mask(path.to(state.device, torch.float32), grid, pixels)
-        canvas = torch.where(on_path[..., None], 0.35 * canvas + 0.65 * _color(_PATH, x), canvas)
+        canvas = torch.where(on_path, _PATH, canvas)
 
-    colors = torch.tensor(palette.TARGET_COLORS, dtype=torch.float32, device=state.device)
+    first_target = colors.shape[0] - len(palette.TARGET_COLORS)
     for number in range(config.num_targets):
         center = state.target_position[:, number, :, None, None]
-        distance = ((x - center[:, 0]) ** 2 + (y - center[:, 1]) ** 2).sqrt()
-        current = (state.current_target == number)[:, None, None] & (config.task == "collect")
-        canvas = _paint(canvas, current & (distance < 0.48), _color(_INK, x))
-        canvas = _paint(canvas, current & (distance < 0.42), _color(_PAPER, x))
-        canvas = _paint(canvas, distance < 0.34, _color(_INK, x))
-        canvas = _paint(canvas, distance < 0.28, colors[state.target_color[:, number]][:, None, None])
+        distance2 = (x - center[:, 0]) ** 2 + (y - center[:, 1]) ** 2
+        if config.task == "collect":
+            current = (state.current_target == number)[:, None, None]
+            canvas = torch.where(current & (distance2 < 0.48**2), _INK, canvas)
+            canvas = torch.where(current & (distance2 < 0.42**2), _PAPER, canvas)
+        canvas = torch.where(distance2 < 0.34**2, _INK, canvas)
+        color = (state.target_color[:, number] + first_target).to(canvas.dtype)[:, None, None]
+        canvas = torch.where(distance2 < 0.28**2, color, canvas)
 
     forward = heading_vectors(state.heading)[:, :, None, None]
     dx, dy = x - state.position[:, 0, None, None], y - state.position[:, 1, None, None]
     ahead = dx * forward[:, 0] + dy * forward[:, 1]
     aside = (dy * forward[:, 0] - dx * forward[:, 1]).abs()
-    shape: Callable[[float], Tensor] = lambda rim: (  # noqa: E731
-        (ahead > -0.30 - rim) & (aside < (0.46 + 2 * rim - ahead) * 0.45) & (aside < ahead + 0.75 + rim)
-    )
-    canvas = _paint(canvas, shape(0.06), _color(_PAPER, x))
-    canvas = _paint(canvas, shape(0.0), _color(_INK, x))
-    small = F.avg_pool2d(canvas.permute(0, 3, 1, 2), _OVERSAMPLE).permute(0, 2, 3, 1)
+    for ink, rim in ((_PAPER, 0.07), (_INK, 0.0)):
+        # An arrow head with a notch at its back.
+        arrow = (aside < (0.46 + 2.5 * rim - ahead) * 0.34) & (ahead > -0.3 - rim)
+        arrow &= ahead > -0.16 - rim - 0.55 * aside
+        canvas = torch.where(arrow, ink, canvas)
+    image = colors.index_select(0, canvas.flatten()).view(*canvas.shape, 3)
+    small = F.avg_pool2d(image.permute(0, 3, 1, 2), _OVERSAMPLE).permute(0, 2, 3, 1)
     return small.round().clamp(0, 255).to(torch.uint8)
 
 
