@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from lssvwm_agents.worldmodel.config import BackboneConfig
+from lssvwm_agents.worldmodel.fused import rms_norm
 from lssvwm_agents.worldmodel.rotary import rotate, time_angles
 
 
@@ -65,7 +66,7 @@ class FrameAttention(nn.Module):
         q, k, v = (
             self.project_in(tokens.flatten(2, 3)).unflatten(-1, (3, self.heads, self.head_dim)).unbind(-3)
         )
-        return self.norm_q(q).to(v.dtype), self.norm_k(k).to(v.dtype), v
+        return rms_norm(q, self.norm_q.weight), rms_norm(k, self.norm_k.weight), v
 
     def _finish(self, out: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
         projected: torch.Tensor = self.project_out(out.flatten(-2))
@@ -104,13 +105,13 @@ def _attend(
         return tail(tensor).unfold(1, reach, size).movedim(-1, 2)
 
     angles = time_angles(window + size, channels // 4, q.device, torch.promote_types(q.dtype, torch.float32))
-    q_chunks = _rotate_half(tail(q).unflatten(1, (chunks, size)), angles[window:])
+    q_chunks = _rotate_half(torch.unflatten(tail(q), 1, (chunks, size)), angles[window:])
     k_chunks = _rotate_half(unfold(keys), angles[:reach])
     v_chunks = unfold(values)
     if own is not None:
-        own_k = _rotate_half(tail(own[0]).unflatten(1, (chunks, size)), angles[window:])
+        own_k = _rotate_half(torch.unflatten(tail(own[0]), 1, (chunks, size)), angles[window:])
         k_chunks = torch.cat([k_chunks, own_k], dim=2)
-        v_chunks = torch.cat([v_chunks, tail(own[1]).unflatten(1, (chunks, size))], dim=2)
+        v_chunks = torch.cat([v_chunks, torch.unflatten(tail(own[1]), 1, (chunks, size))], dim=2)
     mask = _band(size, window, tokens, own is not None, q.device) if size > 1 else None
 
     def rows(tensor: torch.Tensor) -> torch.Tensor:  # (B*C, H, frames*S, E)

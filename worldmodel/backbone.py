@@ -11,6 +11,7 @@ from torch import nn
 from lssvwm_agents.worldmodel.conditioning import FrameConditioning
 from lssvwm_agents.worldmodel.config import WorldModelConfig
 from lssvwm_agents.worldmodel.layer import Layer, Stream
+from lssvwm_agents.worldmodel.ssm import BlockScan
 from lssvwm_agents.worldmodel.state import LayerState
 
 
@@ -71,6 +72,12 @@ class Backbone(nn.Module):
             self.project_out.bias,
         ):
             nn.init.zeros_(parameter)
+
+    @property
+    def scan_groups(self) -> tuple[int, ...]:
+        """Groups ``G`` of every layer's scan; 0 for a layer without one."""
+        scans: list[BlockScan | None] = [layer.scan for layer in self.layers]  # type: ignore[misc]
+        return tuple(0 if scan is None else scan.groups for scan in scans)
 
     def initial_layers(self, batch: int) -> tuple[LayerState, ...]:
         """Empty memory for ``batch`` episodes."""

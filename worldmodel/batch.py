@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 
@@ -35,10 +37,11 @@ class WindowBatch:
     value: torch.Tensor
     value_mask: torch.Tensor
 
-    def map(self, function) -> WindowBatch:  # noqa: ANN001
+    def map(self, function: Callable[[torch.Tensor], torch.Tensor]) -> WindowBatch:
         """Apply ``function`` to every tensor."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
-        return WindowBatch(**{k: None if v is None else function(v) for k, v in values.items()})
+        mapped: dict[str, Any] = {k: None if v is None else function(v) for k, v in values.items()}
+        return WindowBatch(**mapped)
 
     def to(self, device: torch.device | str) -> WindowBatch:
         """The same batch on another device."""

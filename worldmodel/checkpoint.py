@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import safetensors.torch
 import torch
@@ -35,14 +35,14 @@ def save_whole(save: Callable[[Path], _T], target: Path) -> _T:
     return result
 
 
-def find_weights(model_id: str, **download: object) -> str:
+def find_weights(model_id: str, **download: Any) -> str:
     """Path of the weights of a model in a local folder, or of one on the Hugging Face Hub, downloaded if need be.
 
     Raises:
         FileNotFoundError: If the local folder has none.
     """
     if not os.path.isdir(model_id):
-        return str(hf_hub_download(repo_id=model_id, filename=WEIGHTS, **download))  # type: ignore[arg-type]
+        return str(hf_hub_download(repo_id=model_id, filename=WEIGHTS, **download))
     path = os.path.join(model_id, WEIGHTS)
     if not os.path.isfile(path):
         raise missing(model_id, WEIGHTS)

@@ -52,7 +52,8 @@ class ForkedScan:
         keys_RHLN = expand_groups(self.keys.transpose(1, 2), heads).transpose(1, 2)
         written = (self.values * weight).transpose(-1, -2) @ keys_RHLN.to(self.values.dtype)
         decay = torch.exp(self.now)[..., None, None]
-        return (decay * base.flatten(0, 1) + written.to(base.dtype)).unflatten(0, base.shape[:2])
+        state = decay * base.flatten(0, 1) + written.to(base.dtype)
+        return torch.unflatten(state, 0, base.shape[:2])
 
 
 def fork_scan(state: torch.Tensor, n: int, groups: int) -> ForkedScan:
@@ -107,9 +108,9 @@ def _from_base(c_RGSN: torch.Tensor, fork: ForkedScan) -> torch.Tensor:
     """What the shared state answers, undecayed: (R,H,S,P). All forks of a past are one matrix product."""
     batch, blocks, heads, _, _ = fork.base.shape
     c = expand_groups(c_RGSN.transpose(1, 2), heads)  # (R,S,H,N), R = (B, n, blocks)
-    c = c.unflatten(0, (batch, fork.forks, blocks)).permute(0, 2, 4, 1, 3, 5)  # (B,blocks,H,n,S,N)
+    c = torch.unflatten(c, 0, (batch, fork.forks, blocks)).permute(0, 2, 4, 1, 3, 5)  # (B,blocks,H,n,S,N)
     y = c.flatten(3, 4) @ fork.base.to(c.dtype).transpose(-1, -2)  # (B,blocks,H,n*S,P)
-    y = y.unflatten(3, (fork.forks, -1)).permute(0, 3, 1, 2, 4, 5)  # (B,n,blocks,H,S,P)
+    y = torch.unflatten(y, 3, (fork.forks, -1)).permute(0, 3, 1, 2, 4, 5)  # (B,n,blocks,H,S,P)
     return y.flatten(0, 2)
 
 
@@ -119,5 +120,6 @@ def _from_own(
     """What the fork's own tokens answer: (R,H,S,P)."""
     scores = c_RGSN @ keys_RGLN.to(c_RGSN.dtype).transpose(-1, -2)  # (R,G,S,L)
     heads, groups = values_RHLP.shape[1], scores.shape[1]
-    weighted = scores.unsqueeze(2) * decay_RHSL.unflatten(1, (groups, heads // groups)).to(scores.dtype)
+    decay_RGHSL = torch.unflatten(decay_RHSL, 1, (groups, heads // groups))
+    weighted = scores.unsqueeze(2) * decay_RGHSL.to(scores.dtype)
     return weighted.flatten(1, 2) @ values_RHLP.to(scores.dtype)

@@ -75,9 +75,9 @@ class Heads(nn.Module):
     ) -> torch.Tensor:
         """Standardised odometry after ``action``: (...,F), (...,P) standardised, (...,A) -> (...,P)."""
         assert self.proprio is not None
-        return proprio + self.proprio(
-            torch.cat([features, proprio.to(features.dtype), action.to(features.dtype)], -1)
-        )
+        inputs = torch.cat([features, proprio.to(features.dtype), action.to(features.dtype)], -1)
+        change: torch.Tensor = self.proprio(inputs)
+        return proprio + change
 
 
 def _mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:

@@ -55,14 +55,16 @@ class Layer(nn.Module):
         r = _Branches(read, self.modulation, self.width) if read is not None else None
         scan, angle, keys, values = state.scan, state.angle, state.keys, state.values
         if self.scan is not None:
-            out_w, out_r, scan, angle = self.scan(w and w.enter(0), r and r.enter(0), scan, angle)
-            _leave(w, out_w, 0), _leave(r, out_r, 0)
-        out_w, out_r, keys, values = self.attention(w and w.enter(1), r and r.enter(1), keys, values)
-        _leave(w, out_w, 1), _leave(r, out_r, 1)
+            out_w, out_r, scan, angle = self.scan(_enter(w, 0), _enter(r, 0), scan, angle)
+            _leave(w, out_w, 0)
+            _leave(r, out_r, 0)
+        out_w, out_r, keys, values = self.attention(_enter(w, 1), _enter(r, 1), keys, values)
+        _leave(w, out_w, 1)
+        _leave(r, out_r, 1)
         for branches in (w, r):
             if branches is not None:
                 branches.leave(self.mlp(branches.enter(2)), 2)
-        return w and w.stream(), r and r.stream(), LayerState(scan, angle, keys, values)
+        return _stream(w), _stream(r), LayerState(scan, angle, keys, values)
 
 
 class _Branches:
@@ -70,7 +72,8 @@ class _Branches:
 
     def __init__(self, stream: Stream, modulation: nn.Linear, width: int) -> None:
         self.tokens, self.conditioning, self.width = stream.tokens, stream.conditioning, width
-        self.parts = modulation(stream.conditioning)[:, :, None, None, :].chunk(9, dim=-1)
+        modulated: torch.Tensor = modulation(stream.conditioning)
+        self.parts = modulated[:, :, None, None, :].chunk(9, dim=-1)
 
     def enter(self, branch: int) -> torch.Tensor:
         shift, scale = self.parts[3 * branch], self.parts[3 * branch + 1]
@@ -81,6 +84,14 @@ class _Branches:
 
     def stream(self) -> Stream:
         return Stream(self.tokens, self.conditioning)
+
+
+def _enter(branches: _Branches | None, branch: int) -> torch.Tensor | None:
+    return None if branches is None else branches.enter(branch)
+
+
+def _stream(branches: _Branches | None) -> Stream | None:
+    return None if branches is None else branches.stream()
 
 
 def _leave(branches: _Branches | None, out: torch.Tensor | None, branch: int) -> None:

@@ -101,8 +101,7 @@ class WorldModel(
 
     def repeat(self, state: WorldState, n: int) -> WorldState:
         """Fork every row n times (row b*n + i is the i-th fork of row b). The forks share the past's scan state."""
-        scans = [layer.scan for layer in self.backbone.layers]
-        return state.fork(n, tuple(0 if scan is None else scan.groups for scan in scans))
+        return state.fork(n, self.backbone.scan_groups)
 
     # --- real frames -------------------------------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ exactly zero neither decays nor writes, so the reading tokens see the state afte
 from __future__ import annotations
 
 import functools
+import os
 from typing import Any
 
 import torch
@@ -28,9 +29,11 @@ def mamba_is_available() -> bool:
 
 @functools.cache
 def _kernel() -> Any:
+    # Triton multiplies float32 in tf32 unless told otherwise, an error of 1e-3: here float32 means float32.
+    os.environ.setdefault("TRITON_F32_DEFAULT", "ieee")
     from mamba_ssm.ops.triton.ssd_combined import mamba_chunk_scan_combined  # type: ignore[import-not-found]
 
-    return torch._dynamo.disable(mamba_chunk_scan_combined)
+    return torch.compiler.disable(mamba_chunk_scan_combined)  # type: ignore[no-untyped-call]
 
 
 def mamba_scan(
@@ -79,14 +82,14 @@ def mamba_scan(
 def _interleave(first: torch.Tensor, second: torch.Tensor, tokens_per_frame: int) -> torch.Tensor:
     """(R,L,...), (R,L,...) -> (R,2L,...): frame by frame, first's tokens before second's."""
     split = (first.shape[1] // tokens_per_frame, tokens_per_frame)
-    pair = torch.stack([first.unflatten(1, split), second.unflatten(1, split)], dim=2)
+    pair = torch.stack([torch.unflatten(first, 1, split), torch.unflatten(second, 1, split)], dim=2)
     return pair.flatten(1, 3)
 
 
 def _deinterleave(tensor: torch.Tensor, tokens_per_frame: int) -> tuple[torch.Tensor, torch.Tensor]:
-    pair = tensor.unflatten(1, (-1, 2, tokens_per_frame))
+    pair = torch.unflatten(tensor, 1, (-1, 2, tokens_per_frame))
     return pair[:, :, 0].flatten(1, 2), pair[:, :, 1].flatten(1, 2)
 
 
 def _power_of_two(chunk_size: int) -> int:
-    return max(16, 2 ** (chunk_size.bit_length() - 1))
+    return max(16, 1 << (chunk_size.bit_length() - 1))

@@ -19,6 +19,7 @@ from torch import nn
 from lssvwm_agents.worldmodel import rotary
 from lssvwm_agents.worldmodel.blocks import from_blocks, num_blocks, to_blocks
 from lssvwm_agents.worldmodel.config import BackboneConfig
+from lssvwm_agents.worldmodel.fused import rms_norm
 from lssvwm_agents.worldmodel.forked_scan import ForkedScan, forked_read, forked_write
 from lssvwm_agents.worldmodel.scan import Backend, Writes, read, scan
 from lssvwm_agents.worldmodel.state import ScanMemory
@@ -112,7 +113,7 @@ class BlockScan(nn.Module):
         c_read = None if reads is None else self._rotate_reads(reads, before_frames)
         writes = Writes(parts.x, self._positive(parts.dt), b, c)
         rates = -torch.exp(self.log_a)
-        after = after.unflatten(0, angle.shape[:2])
+        after = torch.unflatten(after, 0, angle.shape[:2])
         if isinstance(state, ForkedScan):
             assert reads is None and write.shape[1] == 1
             y, forks = forked_write(writes, rates, state)
@@ -129,7 +130,7 @@ class BlockScan(nn.Module):
         out_read = None
         if reads is not None and result.y_read is not None:
             out_read = self._finish(reads, result.y_read)
-        return out, out_read, result.state.unflatten(0, state.shape[:2]), after
+        return out, out_read, torch.unflatten(result.state, 0, state.shape[:2]), after
 
     def _positive(self, dt: torch.Tensor) -> torch.Tensor:
         """softplus(dt + bias), in float32 at least."""
@@ -140,11 +141,11 @@ class BlockScan(nn.Module):
         z, x, b, c, dt, turn = self.project_in(to_blocks(tokens, self.block)).split(self.sizes, dim=-1)
         return _Parts(
             z=z,
-            x=F.silu(x).unflatten(-1, (self.heads, self.head_dim)),
-            b=b.unflatten(-1, (self.groups, self.state_dim)),
-            c=c.unflatten(-1, (self.groups, self.state_dim)),
+            x=torch.unflatten(F.silu(x), -1, (self.heads, self.head_dim)),
+            b=torch.unflatten(b, -1, (self.groups, self.state_dim)),
+            c=torch.unflatten(c, -1, (self.groups, self.state_dim)),
             dt=dt,
-            turn=math.pi * torch.tanh(turn.unflatten(-1, (self.heads, -1))) if self.rotary else None,
+            turn=math.pi * torch.tanh(torch.unflatten(turn, -1, (self.heads, -1))) if self.rotary else None,
         )
 
     def _rotate_reads(self, parts: _Parts, before_frames: torch.Tensor | None) -> torch.Tensor:
@@ -152,12 +153,12 @@ class BlockScan(nn.Module):
         if parts.turn is None:
             return parts.c
         assert before_frames is not None
-        own = parts.turn.unflatten(1, (-1, self.block**2)).to(before_frames.dtype).cumsum(dim=2)
+        own = torch.unflatten(parts.turn, 1, (-1, self.block**2)).to(before_frames.dtype).cumsum(dim=2)
         return rotary.rotate(parts.c, (before_frames + own).flatten(1, 2))
 
     def _finish(self, parts: _Parts, y: torch.Tensor) -> torch.Tensor:
         y = y + self.skip[:, None].to(y.dtype) * parts.x
-        gated = self.norm(y.flatten(-2).to(parts.z.dtype) * F.silu(parts.z))
+        gated = rms_norm(y.flatten(-2).to(parts.z.dtype) * F.silu(parts.z), self.norm.weight)
         return from_blocks(self.project_out(gated), self.block, self.grid)
 
 

@@ -56,7 +56,7 @@ class Tokenizer(nn.Module):
                 f"frames must be (..., 3, {size}, {size}) in [0, 1] for this tokenizer, got {tuple(frames.shape)}."
             )
         flat = frames.reshape(-1, *frames.shape[-3:]).to(self.latent_mean.dtype)
-        latents = self.standardise(self.encoder(2.0 * flat - 1.0))
+        latents: torch.Tensor = self.standardise(self.encoder(2.0 * flat - 1.0))
         return latents.reshape(*frames.shape[:-3], *latents.shape[-3:])
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
@@ -67,7 +67,7 @@ class Tokenizer(nn.Module):
         """As :meth:`decode` without the clamp: what the reconstruction loss looks at."""
         flat = latents.reshape(-1, *latents.shape[-3:]).to(self.latent_mean.dtype)
         mean, std = self.latent_mean[:, None, None], self.latent_std[:, None, None]
-        frames = 0.5 * (self.decoder(flat * std + mean) + 1.0)
+        frames: torch.Tensor = 0.5 * (self.decoder(flat * std + mean) + 1.0)
         return frames.reshape(*latents.shape[:-3], *frames.shape[-3:])
 
     def standardise(self, raw: torch.Tensor) -> torch.Tensor:
@@ -79,7 +79,7 @@ class Tokenizer(nn.Module):
         """Measure and store the latents' mean and deviation per channel on frames (N, 3, H, W) in [0, 1]."""
         self.latent_mean.zero_()
         self.latent_std.fill_(1.0)
-        latents = torch.cat([self.encode(batch).float() for batch in frames.split(batch_size)])
+        latents = torch.cat([self.encode(batch).float() for batch in torch.split(frames, batch_size)])
         self.latent_mean.copy_(latents.mean(dim=(0, 2, 3)))
         self.latent_std.copy_(latents.std(dim=(0, 2, 3)).clamp(min=1e-3))
 
