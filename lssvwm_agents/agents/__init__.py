@@ -1,0 +1,16 @@
+"""Agents: policies that see real frames and choose moves."""
+
+from lssvwm_agents.agents.action_codec import ActionCodec, action_spec_from_space
+from lssvwm_agents.agents.compatibility import check_env_id, check_spaces, environment_kwargs
+from lssvwm_agents.agents.planning_agent import PlanningAgent, PlanningCarry, PlanningStats
+
+__all__ = [
+    "ActionCodec",
+    "PlanningAgent",
+    "PlanningCarry",
+    "PlanningStats",
+    "action_spec_from_space",
+    "check_env_id",
+    "check_spaces",
+    "environment_kwargs",
+]

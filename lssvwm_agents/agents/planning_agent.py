@@ -1,0 +1,358 @@
+"""An agent that sees every real frame once, remembers it, and plans by imagining what would follow.
+
+Shapes: B episodes side by side, A width of a float action, T frames of a plan.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from dataclasses import dataclass
+
+import gymnasium
+import numpy as np
+import torch
+
+from lssvwm_agents.agents.action_codec import ActionCodec
+from lssvwm_agents.agents.compatibility import check_spaces
+from lssvwm_agents.agents.imagination import CountedImagination
+from lssvwm_agents.agents.observations import Observed, read_observation
+from lssvwm_agents.planners import ContinuousActions, Distribution, Plan, Planner
+from lssvwm_agents.seeding import fold_in
+from lssvwm_agents.worldmodel import Prediction, WorldModel, WorldState
+
+
+@dataclass(frozen=True)
+class PlanningStats:
+    """What planning has cost so far.
+
+    Attributes:
+        plans: Times that all rows were planned for.
+        imagined_frames: Frames imagined by the planner, over all rows and candidates.
+        seconds: Time spent in the planner.
+    """
+
+    plans: int = 0
+    imagined_frames: int = 0
+    seconds: float = 0.0
+
+    @property
+    def imagined_frames_per_second(self) -> float:
+        """Imagined frames per second of planning; 0 before the first plan."""
+        return self.imagined_frames / self.seconds if self.seconds > 0 else 0.0
+
+
+@dataclass(frozen=True)
+class SeenFrame:
+    """One real frame as it was shown to the world model.
+
+    Attributes:
+        latent: (B, C, h, w).
+        action: (B, A) the action that led to it; zeros where none did.
+        action_known: (B,) bool; False where none did.
+        proprio: (B, P) odometry, or None.
+        start: (B,) bool; where it is an episode's first.
+    """
+
+    latent: torch.Tensor
+    action: torch.Tensor
+    action_known: torch.Tensor
+    proprio: torch.Tensor | None
+    start: torch.Tensor
+
+
+@dataclass(frozen=True)
+class PlanningCarry:
+    """What a :class:`PlanningAgent` remembers between moves; never changed in place.
+
+    Attributes:
+        world: The world model's memory of all real frames seen, the last one included.
+        last_action: (B, A) float action taken since the last frame; None where there is none (no frame was
+            seen yet) or it is still to be recorded.
+        frames_seen: Real frames seen since the carry was made.
+        plan: The plan being played, or None.
+        warm_start: Where the next search begins, if not at the shifted ``plan``.
+        moves_played: Moves of ``plan`` already played.
+        recent: The last real frames, oldest first; kept only for ``memory_frames``.
+        seed: Seed of all planning noise.
+        stats: What planning has cost.
+    """
+
+    world: WorldState
+    last_action: torch.Tensor | None
+    frames_seen: int
+    plan: Plan | None
+    warm_start: Distribution | None
+    moves_played: int
+    recent: tuple[SeenFrame, ...]
+    seed: int
+    stats: PlanningStats
+
+
+class PlanningAgent:
+    """Act by planning in a world model: stream each real frame into its memory, fork it, imagine, choose.
+
+    Works for one environment (unbatched observations) and for vectors of them. Rows are planned for together:
+    when an episode starts in one row, all rows get a new plan. Nothing here needs gradients; a planner that
+    does turns them on itself.
+
+    Args:
+        model: The world model; it is put in evaluation mode.
+        planner: Any planner of :mod:`lssvwm_agents.planners`.
+        replan_every: Moves played from a plan before the next one, which starts from the old one, shifted.
+        num_denoising_steps: Of every imagined frame.
+        memory_frames: If given, each plan starts from a memory rebuilt from only the last so many real
+            frames: a control that shows what long memory is worth. None: all since the episode's start.
+        action_space: Action space of one environment; by default what the model's configuration says, with
+            the planner's bounds for a Box.
+
+    Raises:
+        ValueError: If a number is out of range, or the planner's or environment's actions do not fit.
+    """
+
+    def __init__(
+        self,
+        model: WorldModel,
+        planner: Planner,
+        replan_every: int = 1,
+        num_denoising_steps: int = 1,
+        memory_frames: int | None = None,
+        action_space: gymnasium.Space | None = None,
+    ) -> None:
+        for name, value in (("replan_every", replan_every), ("num_denoising_steps", num_denoising_steps)):
+            if value < 1:
+                raise ValueError(f"`{name}` must be at least 1, got {value}.")
+        if memory_frames is not None and memory_frames < 1:
+            raise ValueError(f"`memory_frames` must be at least 1 or None, got {memory_frames}.")
+        if action_space is None:
+            action_space = _default_action_space(model, planner)
+        check_spaces(model.config, None, action_space)
+        self.model = model.eval()
+        self.planner = planner
+        self.replan_every = replan_every
+        self.num_denoising_steps = num_denoising_steps
+        self.memory_frames = memory_frames
+        self.codec = ActionCodec(action_space)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model lies."""
+        return self.model.device
+
+    @torch.no_grad()
+    def initial_carry(self, num_envs: int = 1, seed: int = 0) -> PlanningCarry:
+        """Remember nothing yet, for ``num_envs`` episodes; ``seed`` fixes all planning noise to come."""
+        if num_envs < 1:
+            raise ValueError(f"`num_envs` must be at least 1, got {num_envs}.")
+        return PlanningCarry(
+            world=self.model.initial_state(num_envs),
+            last_action=None,
+            frames_seen=0,
+            plan=None,
+            warm_start=None,
+            moves_played=0,
+            recent=(),
+            seed=seed,
+            stats=PlanningStats(),
+        )
+
+    @torch.no_grad()
+    def act(
+        self, observation: object, carry: PlanningCarry, episode_start: object = False
+    ) -> tuple[np.ndarray | torch.Tensor | int, PlanningCarry]:
+        """See one real frame and choose the next move.
+
+        Args:
+            observation: (H, W, 3) or (B, H, W, 3) uint8, or a mapping of such a ``frame`` and ``proprio``.
+            carry: From the call before, or :meth:`initial_carry`.
+            episode_start: Whether this frame is an episode's first: a bool, or (B,) of them.
+
+        Returns:
+            The action in the environment's own dtype (unbatched if the observation was; a tensor if it was
+            one), and the new carry, which records that action as taken.
+        """
+        observed = self._read(observation, carry)
+        carry = self._see(observed, carry, episode_start)
+        if carry.plan is None or carry.moves_played >= self.replan_every:
+            carry = self._replan(carry)
+        plan = carry.plan
+        assert plan is not None
+        action_BA = plan.actions[:, carry.moves_played]
+        carry = dataclasses.replace(carry, last_action=action_BA, moves_played=carry.moves_played + 1)
+        action = self.codec.decode(action_BA)
+        return self._in_kind(action, observed), carry
+
+    @torch.no_grad()
+    def observe(
+        self, observation: object, carry: PlanningCarry, episode_start: object = False
+    ) -> PlanningCarry:
+        """See one real frame while another policy drives; then hand its action to :meth:`record_action`."""
+        return self._see(self._read(observation, carry), carry, episode_start)
+
+    @torch.no_grad()
+    def record_action(self, carry: PlanningCarry, action: object) -> PlanningCarry:
+        """Record the action really taken, in the environment's dtype; the running plan is dropped."""
+        array = torch.as_tensor(action, device=self.device)
+        unbatched = array.ndim == len(self.codec.space.shape or ())
+        taken = self.codec.encode(array[None] if unbatched else array, self.device)
+        if taken.shape[0] != carry.world.batch_size:
+            raise ValueError(f"`action` must hold {carry.world.batch_size} actions, got {taken.shape[0]}.")
+        return dataclasses.replace(carry, last_action=taken, plan=None, warm_start=None, moves_played=0)
+
+    @torch.no_grad()
+    def imagine(
+        self, carry: PlanningCarry, actions: torch.Tensor, rows: torch.Tensor | None = None
+    ) -> Prediction:
+        """Imagine float actions (B, T, A) from the memory that a plan made now would start from.
+
+        Args:
+            carry: After the frame to start from was seen.
+            actions: (B, T, A), or (len(rows), T, A).
+            rows: Episodes to imagine, repeats allowed; all by default.
+        """
+        state = self.planning_state(carry)
+        if rows is not None:
+            state = state.select(rows)
+        return self.model.imagine(state, actions)[1]
+
+    def just_planned(self, carry: PlanningCarry) -> bool:
+        """Whether the carry's plan was made in the last :meth:`act`."""
+        return carry.plan is not None and carry.moves_played == 1
+
+    def _read(self, observation: object, carry: PlanningCarry) -> Observed:
+        observed = read_observation(observation, self.device)
+        config = self.model.config
+        batch = observed.frames.shape[0]
+        if batch != carry.world.batch_size:
+            raise ValueError(f"the carry holds {carry.world.batch_size} episodes, the observation {batch}.")
+        size = config.tokenizer.frame_size
+        if observed.frames.shape[-2:] != (size, size):
+            raise ValueError(
+                f"this model sees frames of {size}x{size}, got {tuple(observed.frames.shape[-2:])}."
+            )
+        if config.proprio_dim > 0 and observed.proprio is None:
+            raise ValueError(
+                f"this model needs odometry (`proprio` of {config.proprio_dim} values) beside the frame: "
+                "make the environment with observation='dict', or use a model trained without odometry."
+            )
+        if config.proprio_dim == 0:
+            return dataclasses.replace(observed, proprio=None)
+        assert observed.proprio is not None
+        if observed.proprio.shape[1] != config.proprio_dim:
+            raise ValueError(
+                f"this model needs odometry of {config.proprio_dim} values, got {observed.proprio.shape[1]}."
+            )
+        return observed
+
+    def _see(self, observed: Observed, carry: PlanningCarry, episode_start: object) -> PlanningCarry:
+        """Stream one real frame, with the action that led to it, into memory."""
+        start = torch.as_tensor(episode_start, device=self.device).bool()
+        start = start.expand(carry.world.batch_size) if start.ndim == 0 else start
+        if start.shape != (carry.world.batch_size,):
+            raise ValueError(
+                f"`episode_start` must be a bool or ({carry.world.batch_size},), got {tuple(start.shape)}."
+            )
+        first = start | (carry.frames_seen == 0)
+        any_start = bool(start.any())
+        if carry.last_action is None and not bool(first.all()):
+            raise ValueError(
+                "the action since the last frame is unknown: call "
+                "`carry = agent.record_action(carry, action)` after `observe`, before the next frame."
+            )
+        action = self.codec.null(carry.world.batch_size, self.device)
+        if carry.last_action is not None:
+            action = torch.where(first[:, None], action, carry.last_action)
+        seen = SeenFrame(
+            self.model.tokenizer.encode(observed.frames), action, ~first, observed.proprio, start
+        )
+        if any_start:
+            carry = self._begin_episodes(carry, start)
+        recent = (*carry.recent, seen)[-self.memory_frames :] if self.memory_frames is not None else ()
+        return dataclasses.replace(
+            carry,
+            world=self._write(carry.world, (seen,)),
+            recent=recent,
+            last_action=None,
+            frames_seen=carry.frames_seen + 1,
+        )
+
+    def _begin_episodes(self, carry: PlanningCarry, start: torch.Tensor) -> PlanningCarry:
+        """Forget the rows that start, and ask for a new plan, which for them begins afresh."""
+        warm_start = carry.plan.shift(carry.moves_played).reset(start) if carry.plan is not None else None
+        return dataclasses.replace(
+            carry, world=carry.world.reset(start), plan=None, warm_start=warm_start, moves_played=0
+        )
+
+    def _write(self, world: WorldState, frames: tuple[SeenFrame, ...]) -> WorldState:
+        """Write real frames into memory, all at once."""
+        latents = torch.stack([f.latent for f in frames], dim=1)
+        actions = torch.stack([f.action for f in frames], dim=1)
+        given = [f.proprio for f in frames if f.proprio is not None]
+        proprio = torch.stack(given, dim=1) if given else None
+        known = torch.stack([f.action_known for f in frames], dim=1).to(actions.dtype)
+        return self.model.observe_latents(world, latents, actions, proprio, known)[0]
+
+    def planning_state(self, carry: PlanningCarry) -> WorldState:
+        """The memory that plans start from: all frames seen, or only the last ``memory_frames`` of them."""
+        if self.memory_frames is None:
+            return carry.world
+        world = self.model.initial_state(carry.world.batch_size)
+        if not any(bool(seen.start.any()) for seen in carry.recent[1:]):
+            return self._write(world, carry.recent)
+        for seen in carry.recent:
+            world = self._write(world.reset(seen.start), (seen,))
+        return world
+
+    def _replan(self, carry: PlanningCarry) -> PlanningCarry:
+        """Make a new plan for every row, starting from the old one if there is one."""
+        before = time.perf_counter()
+        stats = carry.stats
+        warm_start = carry.warm_start if carry.plan is None else carry.plan.shift(carry.moves_played)
+        dynamics = CountedImagination(
+            self.model, self.num_denoising_steps, _noise(carry.seed, stats.plans, 1)
+        )
+        plan = self.planner.plan(
+            dynamics,
+            self.planning_state(carry),
+            warm_start=warm_start,
+            generator=_noise(carry.seed, stats.plans, 0),
+        )
+        if plan.actions.shape[1] < self.replan_every:
+            raise ValueError(
+                f"`replan_every` must be at most the plan's length of {plan.actions.shape[1]} moves, "
+                f"got {self.replan_every}."
+            )
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        stats = PlanningStats(
+            stats.plans + 1,
+            stats.imagined_frames + dynamics.imagined_frames,
+            stats.seconds + time.perf_counter() - before,
+        )
+        return dataclasses.replace(carry, plan=plan, warm_start=None, moves_played=0, stats=stats)
+
+    def _in_kind(self, action: torch.Tensor, observed: Observed) -> np.ndarray | torch.Tensor | int:
+        """Answer as the observation came: batched or not, array or tensor."""
+        if not observed.batched:
+            action = action[0]
+            if self.codec.discrete:
+                return int(action)
+        return action.cpu().numpy() if observed.as_numpy else action
+
+
+def _default_action_space(model: WorldModel, planner: Planner) -> gymnasium.Space:
+    """The action space that the model's configuration and the planner's bounds imply."""
+    if model.config.discrete_actions:
+        return gymnasium.spaces.Discrete(model.config.action_dim)
+    spec = planner.action_spec
+    if not isinstance(spec, ContinuousActions):
+        raise ValueError(
+            f"this model acts in a Box of {model.config.action_dim} values, but the planner chooses from "
+            f"{spec}: make the planner with `action_spec_from_space(env.action_space)`."
+        )
+    return gymnasium.spaces.Box(np.asarray(spec.low, np.float32), np.asarray(spec.high, np.float32))
+
+
+def _noise(seed: int, *counters: int) -> torch.Generator:
+    """The stream of noise that these integers name; on the CPU, so that every device draws the same."""
+    return torch.Generator().manual_seed(fold_in(seed, *counters))
