@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+
 from lssvwm_agents.worldmodel import BackboneConfig
 from lssvwm_agents.worldmodel.attention import FrameAttention
 
@@ -20,7 +21,7 @@ def make_attention(window):
 
 
 def turned(x, frame):
-    """Rotary position of an absolute frame on the first half of the channels, written with complex numbers."""
+    """Rotary position of an absolute frame on half of the channels, written with complex numbers."""
     turning, still = x[..., : HEAD_DIM // 2], x[..., HEAD_DIM // 2 :]
     pairs = HEAD_DIM // 4
     frequency = torch.logspace(0.0, -1.0, pairs, dtype=torch.float64)

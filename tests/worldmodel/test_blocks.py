@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from lssvwm_agents.worldmodel.blocks import from_blocks, num_blocks, to_blocks
 
 

@@ -7,6 +7,8 @@ from dataclasses import asdict
 import pytest
 import safetensors.torch
 import torch
+from worldmodel_builders import micro_config, micro_model, state_distance, video
+
 from lssvwm_agents.worldmodel import (
     BackboneConfig,
     TokenizerConfig,
@@ -15,7 +17,6 @@ from lssvwm_agents.worldmodel import (
     small,
     tiny,
 )
-from worldmodel_builders import micro_config, micro_model, state_distance, video
 
 
 def outputs(model):
@@ -27,9 +28,18 @@ def outputs(model):
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"recurrence": "rotary_ssd", "objective": "diffusion_forcing"}, {"memory": "none", "proprio_dim": 0},
-     {"half_life_frames": (3.0, 50.0), "block_sizes": (1, 2, 1), "env_id": "a/B-v0", "env_kwargs_json": '{"size": 7}'}],
-)  # fmt: skip
+    [
+        {},
+        {"recurrence": "rotary_ssd", "objective": "diffusion_forcing"},
+        {"memory": "none", "proprio_dim": 0},
+        {
+            "half_life_frames": (3.0, 50.0),
+            "block_sizes": (1, 2, 1),
+            "env_id": "a/B-v0",
+            "env_kwargs_json": "{}",
+        },
+    ],
+)
 def test_roundtrip(options, tmp_path):
     model = micro_model(torch.float32, **options)
     model.save_pretrained(tmp_path / "model")

@@ -2,10 +2,12 @@
 
 import pytest
 import torch
-from lssvwm_agents.worldmodel import forked_scan, state as state_module
-from lssvwm_agents.worldmodel.forked_scan import ForkedScan
 from torch.utils import _pytree as pytree
 from worldmodel_builders import ACTION_DIM, micro_model, state_distance, video
+
+from lssvwm_agents.worldmodel import forked_scan
+from lssvwm_agents.worldmodel import state as state_module
+from lssvwm_agents.worldmodel.forked_scan import ForkedScan
 
 VARIANTS = {
     "ssd": {},
@@ -108,7 +110,7 @@ def test_forks_hold_less_than_copies_and_become_copies_when_long(monkeypatch):
 
 @every_variant
 def test_the_first_leaf_tells_the_batch_size(options):
-    """Planners read a state's batch size from its first tensor: also of forks, so that one can plan from them."""
+    """Planners read a state's batch size from its first tensor: one can plan from forks too."""
     model = micro_model(**options)
     state = past(model)
     assert pytree.tree_leaves(state)[0].shape[0] == PASTS

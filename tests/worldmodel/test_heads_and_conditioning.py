@@ -2,11 +2,12 @@
 
 import pytest
 import torch
+from worldmodel_builders import randomise
+
 from lssvwm_agents.worldmodel.conditioning import FrameConditioning
 from lssvwm_agents.worldmodel.heads import Heads, TwoHot, symexp, symlog
 from lssvwm_agents.worldmodel.noise import add_noise
 from lssvwm_agents.worldmodel.sampler import sample
-from worldmodel_builders import randomise
 
 VALUES = torch.tensor([-60.0, -53.0, -3.3, -1.0, -0.01, 0.0, 0.2, 1.0, 7.7, 53.0, 60.0], dtype=torch.float64)
 
@@ -123,7 +124,7 @@ def test_sampler_calls_the_denoiser_once_per_step(steps):
 
 
 def test_samples_follow_the_data_of_a_gaussian():
-    """Data N(0, s^2): with its ideal denoiser the flow's samples have deviation near s, one step only their mean."""
+    """Data N(0, s^2), ideal denoiser: samples have deviation near s; one step gives only their mean."""
     s = 0.5
 
     def ideal(noisy, level):

@@ -1,13 +1,14 @@
-"""The world model's promises: cuts, rows, reads, training equals imagining, gradients, and memory that reaches far."""
+"""The world model's promises: cuts, rows, reads, training equals imagining, gradients, far memory."""
 
 from dataclasses import replace
 
 import pytest
 import torch
-from lssvwm_agents.worldmodel import WorldState
-from lssvwm_agents.worldmodel.backbone import Frames
 from torch.utils import _pytree as pytree
 from worldmodel_builders import ACTION_DIM, PROPRIO_DIM, micro_model, state_distance, video
+
+from lssvwm_agents.worldmodel import WorldState
+from lssvwm_agents.worldmodel.backbone import Frames
 
 VARIANTS = {
     "ssd": {},
@@ -33,7 +34,7 @@ def frames_of(latents, actions, proprio, level, model):
     return Frames(latents, level, actions, known, proprio, has_proprio)
 
 
-# --- observing ---------------------------------------------------------------------------------------------------------
+# --- observing ------------------------------------------------------------------------------------
 
 
 @every_variant
@@ -101,7 +102,7 @@ def test_the_null_action_is_unknown_and_a_given_flag_overrules():
     assert (features(None) - features(torch.tensor([[True, True]]))).abs().max() > 1e-3
 
 
-# --- training equals imagining -------------------------------------------------------------------------------------------
+# --- training equals imagining --------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("level", [1.0, 0.4])
@@ -111,7 +112,7 @@ def test_the_null_action_is_unknown_and_a_given_flag_overrules():
     ids=["ssd", "rotary", "no_memory", "actions_alone", "groups"],
 )
 def test_denoising_in_parallel_is_denoising_after_observing(options, level):
-    """Teacher forcing: what training asks of frame t, in parallel, is what `step` computes after frames 0 to t-1."""
+    """Teacher forcing: what training asks of frame t is what `step` computes after frames 0 to t-1."""
     model = micro_model(**options)
     latents, actions, proprio = video(model, 2, 8)
     actions[:, 0, 0] = 1.0
@@ -147,7 +148,7 @@ def test_denoising_in_parallel_is_denoising_after_observing(options, level):
 
 @pytest.mark.parametrize("recurrence", ["ssd", "rotary_ssd"])
 def test_diffusion_forcing_denoises_a_written_frame(recurrence):
-    """A noisy frame after a clean prefix, written in training, is what `step` computes on a fork of memory."""
+    """A noisy frame after a clean prefix, in training, is what `step` computes on a fork of memory."""
     model = micro_model(objective="diffusion_forcing", recurrence=recurrence)
     latents, actions, proprio = video(model, 2, 6)
     actions[:, 0, 0] = 1.0
@@ -166,7 +167,7 @@ def test_diffusion_forcing_denoises_a_written_frame(recurrence):
         assert prediction.latent.std() > 0.01
 
 
-# --- imagining -----------------------------------------------------------------------------------------------------------
+# --- imagining ------------------------------------------------------------------------------------
 
 
 @every_variant
@@ -255,7 +256,7 @@ def test_predicted_odometry_feeds_the_next_frame():
     assert torch.equal(after.proprio, prediction.proprio) and after.proprio_known.all()
 
 
-# --- states --------------------------------------------------------------------------------------------------------------
+# --- states ---------------------------------------------------------------------------------------
 
 
 @every_variant
@@ -302,7 +303,7 @@ def test_repeat_select_reset_and_detach(recurrence):
     assert isinstance(pytree.tree_map(torch.clone, state), WorldState)
 
 
-# --- gradients -----------------------------------------------------------------------------------------------------------
+# --- gradients ------------------------------------------------------------------------------------
 
 
 def imagined_return(model, state, actions, steps=1):
@@ -317,7 +318,7 @@ def imagined_return(model, state, actions, steps=1):
 
 
 def numeric_gradient(model, state, actions, steps, epsilon=1e-6):
-    """Central differences of the rows' returns in their own actions; without noise all of them as rows of one batch."""
+    """Central differences of the rows' returns; without noise all of them as rows of one batch."""
     if steps > 1:  # every difference must see the same noise
         gradient = torch.zeros_like(actions)
         with torch.no_grad():
@@ -381,11 +382,11 @@ def test_gradient_of_the_imagined_return_in_the_state(recurrence):
         assert float(exact) == pytest.approx(float(numeric), rel=1e-5, abs=1e-8)
 
 
-# --- memory --------------------------------------------------------------------------------------------------------------
+# --- memory ---------------------------------------------------------------------------------------
 
 
 def first_frame_matters(model, time):
-    """Largest change of the prediction after ``time`` frames when frame 0, its action and its odometry are others."""
+    """Largest change of the prediction after ``time`` frames when all that belongs to frame 0 is another."""
     latents, actions, proprio = video(model, 1, time)
     other = [t.clone() for t in (latents, actions, proprio)]
     for tensor in other:
@@ -393,7 +394,7 @@ def first_frame_matters(model, time):
     predictions = []
     for given in ((latents, actions, proprio), other):
         state, _ = model.observe_latents(model.initial_state(1), *given)
-        # odometry is given: the predicted one comes from the last features, whose window reaches a frame further
+        # odometry is given: a predicted one comes from the last features, which see a frame further
         predictions.append(model.step(state, actions[:, 1], proprio=proprio[:, 1])[1].latent)
     return float((predictions[0] - predictions[1]).detach().abs().max())
 
@@ -409,7 +410,7 @@ def test_memory_reaches_beyond_the_windows_of_all_layers(recurrence):
     assert first_frame_matters(remembering, 40) > 1e-6
 
 
-# --- what is refused -----------------------------------------------------------------------------------------------------
+# --- what is refused ------------------------------------------------------------------------------
 
 
 def test_wrong_shapes_are_named():

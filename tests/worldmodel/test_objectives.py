@@ -4,6 +4,8 @@ from dataclasses import replace
 
 import pytest
 import torch
+from worldmodel_builders import micro_config, micro_model, relative_error, window_batch
+
 from lssvwm_agents.worldmodel import (
     ObjectiveConfig,
     Tokenizer,
@@ -13,7 +15,6 @@ from lssvwm_agents.worldmodel import (
     tokenizer_loss,
     world_model_loss,
 )
-from worldmodel_builders import micro_config, micro_model, relative_error, window_batch
 
 OBJECTIVES = pytest.mark.parametrize("objective", ["teacher_forcing", "diffusion_forcing"])
 PARTS = ("denoising", "reward", "continuation", "value", "proprio")
@@ -94,7 +95,7 @@ def gradients_of(model, loss):
 @OBJECTIVES
 @pytest.mark.parametrize("self_prediction_share", [0.0, 1.0])
 def test_two_shares_averaged_are_the_whole_batch(objective, self_prediction_share):
-    """Data-parallel training: each process takes its rows; the mean of losses and gradients is the single process's."""
+    """Data-parallel: each process takes its rows; the mean of their gradients is the single process's."""
     model = micro_model(objective=objective)
     # with equally many targets on either side; full noise, no prefix and nothing hidden keep the counts equal
     config = ObjectiveConfig(

@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+from worldmodel_builders import random_scan, relative_error
+
 from lssvwm_agents.worldmodel.scan import BACKENDS, Writes, read, scan
 from lssvwm_agents.worldmodel.scan_mamba import _deinterleave, _interleave, mamba_is_available
-from worldmodel_builders import random_scan, relative_error
 
 GPU = pytest.mark.gpu
 
@@ -103,7 +104,7 @@ def test_reading_the_first_frame_is_read_of_the_state():
 
 
 def test_recurrence_solved_by_hand():
-    """One head, one channel, one state: s1 = e^-0.5 * 2 + 0.5*3*1 = 2.713..., y1 = s1 * 2; the read of frame 0 sees 2."""
+    """One head, channel and state: s1 = e^-0.5 * 2 + 0.5 * 3 * 1; y1 = s1 * 2; the read of frame 0 sees 2."""
     one = torch.ones(1, 1, 1, 1, dtype=torch.float64)
     writes = Writes(x=3 * one, dt=0.5 * one[..., 0], b=one, c=2 * one)
     for backend in ("reference", "chunked"):
@@ -116,7 +117,7 @@ def test_recurrence_solved_by_hand():
 
 @pytest.mark.parametrize("rate", [-1e-6, -5.0, -200.0])
 def test_long_and_strong_decay_stays_finite(rate):
-    """2048 tokens; up to exp(-200) per token, where a product of decays underflows and its inverse overflows."""
+    """2048 tokens, up to exp(-200) a token: a product of decays underflows and its inverse overflows."""
     writes, _, state, c_read = random_scan(1, 2048, heads=2, groups=1, dtype=torch.float32)
     a = torch.full((2,), rate, requires_grad=True)
     outputs, gradients = run("chunked", (writes, a, state, c_read), tokens_per_frame=4)
@@ -129,7 +130,7 @@ def test_long_and_strong_decay_stays_finite(rate):
 
 
 def test_mixed_decay_over_a_long_sequence_in_float32():
-    """Strong forgetting early must not blur what is remembered late (differences of large log-decays lose digits)."""
+    """Strong forgetting early must not blur what is remembered late: subtracting log-decays loses digits."""
     writes, _, state, c_read = random_scan(1, 2048, heads=1, groups=1, dtype=torch.float32)
     dt = torch.full_like(writes.dt, 1e-3)
     dt[:, :1024] = 30.0
@@ -157,7 +158,7 @@ def test_interleave_roundtrip_and_order():
 
 @pytest.mark.parametrize("tokens_per_frame", [1, 4])
 def test_reads_are_tokens_with_dt_zero_before_their_frame(tokens_per_frame):
-    """What the mamba backend relies on: [reads with dt = 0, writes] through a scan without reads is a scan with reads."""
+    """What the mamba backend relies on: [reads with dt = 0, writes] scanned is a scan with reads."""
     writes, a, state, c_read = random_scan(2, 12, heads=4, groups=2)
     expected = scan(writes, a, state, c_read=c_read, tokens_per_frame=tokens_per_frame, backend="reference")
     zeros = [torch.zeros_like(t) for t in writes]
@@ -203,8 +204,9 @@ def test_mamba_equals_reference(dtype, tolerance, groups, tokens_per_frame, fram
         2, length, heads=4, groups=groups, channels=32, state_size=32, dtype=dtype, device="cuda"
     )
     writes, a, state, c_read = inputs
-    inputs = (writes._replace(dt=writes.dt.detach().float().requires_grad_()), a.detach().float().requires_grad_(),
-              state, c_read)  # fmt: skip
+    dt, a = (t.detach().float().requires_grad_() for t in (writes.dt, a))
+    b = (writes.b.detach() / 32**0.5).requires_grad_()
+    inputs = (writes._replace(b=b, dt=dt), a, state, c_read)
     exact = [t.detach().double().requires_grad_() for t in (*inputs[0], *inputs[1:])]
     reference = run("reference", (Writes(*exact[:4]), *exact[4:]), tokens_per_frame=tokens_per_frame)
     for with_reads in (True, False):

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+
 from lssvwm_agents.worldmodel import BackboneConfig
 from lssvwm_agents.worldmodel.ssm import BlockScan
 
@@ -35,7 +36,7 @@ def started(module, batch=2):
 
 
 def test_rotation_is_a_complex_recurrence():
-    """h[l] = exp(dt a - i turn[l]) h[l-1] + dt x b; y = Re(conj(c) h); a read turns a copy of the state by its own turns."""
+    """h[l] = exp(dt a - i turn[l]) h[l-1] + dt x b; y = Re(conj(c) h); a read turns by its own turns."""
     module = make_scan("rotary_ssd")
     tokens, write, read = BLOCK**2, frames(5), frames(5, seed=2)
     state, angle = started(module)
@@ -136,7 +137,7 @@ def test_initial_half_lives_are_in_frames(block):
 
 
 def test_running_angle_keeps_its_digits_over_a_long_video():
-    """In float32, 16k tokens that all turn the same way: the phase must stay good to about a thousandth of a turn."""
+    """In float32, after 16k tokens that turn the same way, the phase is good to a thousandth of a turn."""
     from lssvwm_agents.worldmodel.rotary import running_angle, wrap
 
     increment = torch.full((1, 16384, 1, 3), 2.9) + 0.2 * torch.rand(1, 16384, 1, 3)

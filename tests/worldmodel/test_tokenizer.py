@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from lssvwm_agents.worldmodel import Tokenizer, TokenizerConfig
 
 

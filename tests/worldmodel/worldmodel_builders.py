@@ -44,7 +44,7 @@ def micro_config(**overrides: object) -> WorldModelConfig:
 
 
 def micro_model(dtype: torch.dtype = torch.float64, seed: int = 0, **overrides: object) -> WorldModel:
-    """A model whose zero-initialised gates and heads are random, so that no test passes because everything is zero."""
+    """A model whose zero-initialised gates and heads are random: no test passes because all is zero."""
     torch.manual_seed(seed)
     model = WorldModel(micro_config(**overrides)).to(dtype)
     randomise(model, seed)
@@ -52,7 +52,7 @@ def micro_model(dtype: torch.dtype = torch.float64, seed: int = 0, **overrides: 
 
 
 def randomise(model: torch.nn.Module, seed: int = 0) -> None:
-    """Replace all-zero parameters (AdaLN-zero gates, last layers of heads, nulls) and the odometry's statistics."""
+    """Replace all-zero parameters (gates, last layers of heads, nulls) and the stored statistics."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -70,7 +70,7 @@ def randomise(model: torch.nn.Module, seed: int = 0) -> None:
 def video(
     model: WorldModel, batch: int, time: int, seed: int = 1
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
-    """Random latents (B,T,C,h,w), one-hot actions (B,T,A) with a null action first, and odometry (B,T,P) or None."""
+    """Random latents (B,T,C,h,w), one-hot actions (B,T,A), the first one null, and odometry or None."""
     generator = torch.Generator().manual_seed(seed)
     dtype = model.backbone.position.dtype
     shape = (batch, time, *model.config.tokenizer.latent_shape)
