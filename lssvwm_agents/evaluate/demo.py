@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +31,30 @@ WRITING_SECONDS = 25.0
 """Kept back for the controls and for drawing and writing the files."""
 
 
-class Budget:
-    """Wall time since the start, shown as a progress bar in seconds."""
+CONTROLS = ("random", "oracle")
+GIF_FRAMES = 80
 
-    def __init__(self, seconds: float, progress: bool = True) -> None:
-        self.began = time.perf_counter()
+
+class Budget:
+    """Wall time since the start, shown as a progress bar in seconds; closed by ``with``.
+
+    Args:
+        seconds: All there is.
+        already_spent: Seconds used before.
+        progress: Whether to show the bar.
+    """
+
+    def __init__(self, seconds: float, already_spent: float = 0.0, progress: bool = True) -> None:
+        self.began = time.perf_counter() - already_spent
         self.seconds = seconds
         layout = "{desc} |{bar}| {n:.0f}/{total:.0f} s"
         self.bar = tqdm(total=seconds, bar_format=layout, disable=not progress)
+
+    def __enter__(self) -> Budget:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.close()
 
     @property
     def spent(self) -> float:
@@ -51,6 +68,28 @@ class Budget:
         self.bar.refresh()
 
 
+@dataclass(frozen=True)
+class Batch:
+    """Mazes that were played side by side.
+
+    Attributes:
+        seeds: One per maze.
+        recording: All that was seen and imagined.
+        scores: (B,) targets found while planning.
+        carry: The agent's last.
+    """
+
+    seeds: list[int]
+    recording: Recording
+    scores: np.ndarray
+    carry: PlanningCarry
+
+    @property
+    def moves(self) -> int:
+        """Planned moves."""
+        return sum(moment.plan is not None for moment in self.recording.moments)
+
+
 def play_batch(
     env: Any,
     seeds: list[int],
@@ -60,12 +99,8 @@ def play_batch(
     min_moves: int,
     budget: Budget,
     deadline: float,
-) -> tuple[Recording, np.ndarray, PlanningCarry]:
-    """Play one batch of mazes until ``max_moves``, or until the deadline, but at least ``min_moves``.
-
-    Returns:
-        The recording, the scores (B,) and the agent's last carry.
-    """
+) -> Batch:
+    """Play one batch of mazes until ``max_moves``, or until the deadline, but at least ``min_moves``."""
     recording = Recording(len(seeds))
 
     def frame_and_view(observation: Any) -> tuple[np.ndarray, MazeView]:
@@ -80,18 +115,19 @@ def play_batch(
         env, seeds, look_around_moves, agent, agent.initial_carry(len(seeds), seed=seeds[0]), watch
     )
     assert carry is not None
-    scores, moves = np.zeros(len(seeds)), 0
-    while moves < max_moves and (moves < min_moves or budget.spent < deadline):
+    scores, moves, longest = np.zeros(len(seeds)), 0, 0.0
+    while moves < max_moves and (moves < min_moves or budget.spent + longest < deadline):
+        began = budget.spent
         action, carry = agent.act(observation, carry)
         frame, view = frame_and_view(observation)
         recording.act(agent, carry, frame, scores, view)
         observation, reward, terminated, truncated, _ = env.step(np.asarray(action))
         scores += np.asarray(reward)
         require_going_on(terminated, truncated)
-        moves += 1
+        moves, longest = moves + 1, max(longest, budget.spent - began)
         found = " ".join(f"{score:.0f}" for score in scores)
         budget.show(f"planning, move {moves}, targets found {found}")
-    return recording, scores, carry
+    return Batch(seeds, recording, scores, carry)
 
 
 def run_demo(
@@ -110,7 +146,7 @@ def run_demo(
     progress: bool = True,
     already_spent: float = 0.0,
 ) -> dict[str, Any]:
-    """Play, and write ``episode.mp4``, ``episode.gif``, ``plan.png`` and ``report.json`` to ``out``.
+    """Play, and write ``episode.mp4``, ``episode.gif`` and ``plan.png`` to ``out``.
 
     Args:
         model: The world model.
@@ -128,7 +164,7 @@ def run_demo(
         already_spent: Seconds of the budget used before, such as for loading.
 
     Returns:
-        What ``report.json`` holds, apart from the facts about the run that the caller adds.
+        What belongs into ``report.json``, apart from facts about the run that the caller adds.
 
     Raises:
         ValueError: If a number is out of range, or model and environment do not fit.
@@ -150,90 +186,103 @@ def run_demo(
         )
     if not allow_other_env:
         check_env_id(model.config, env_id)
-    budget = Budget(seconds, progress)
-    budget.began -= already_spent
-    deadline = seconds - WRITING_SECONDS
     env = make_mazes(env_id, mazes, look_around_moves + max_moves, environment_kwargs(model.config))
     check_spaces(model.config, env.single_observation_space, env.single_action_space)
     agent = make_planning_agent(model, options, env.single_action_space, mazes)
+    with Budget(seconds, already_spent, progress) as budget:
+        played = _play_batches(env, agent, seed, look_around_moves, max_moves, min_moves, budget)
+        budget.show("random and oracle in the same mazes")
+        episodes = [
+            episode for batch in played for episode in _with_controls(env, batch, look_around_moves, options)
+        ]
+        env.close()
+        best = int(np.argmax([episode["planner"] for episode in episodes]))
+        name = f"maze {best + 1} of {len(episodes)}"
+        recording = played[best // mazes].recording
+        _write_pictures(out, agent, recording, best % mazes, name, look_around_moves, budget)
+        costs = [batch.carry.stats for batch in played]
+        frames, planning_seconds = sum(c.imagined_frames for c in costs), sum(c.seconds for c in costs)
+        report = {
+            "episodes": episodes,
+            "mean": {key: float(np.mean([e[key] for e in episodes])) for key in ("planner", *CONTROLS)},
+            "video_maze": {"number": best + 1, "why": "highest score of the planner"},
+            "imagined_frames": frames,
+            "imagined_frames_per_second": frames / planning_seconds,
+            "planning_seconds": planning_seconds,
+            "wall_seconds": budget.spent,
+            "seed": seed,
+            "env_id": env_id,
+            "look_around": look_around_moves,
+            "planner_config": asdict(options),
+        }
+        budget.show("done")
+    return report
 
-    played: list[tuple[list[int], Recording, np.ndarray, PlanningCarry, int]] = []
+
+def _play_batches(
+    env: Any,
+    agent: PlanningAgent,
+    seed: int,
+    look_around_moves: int,
+    max_moves: int,
+    min_moves: int,
+    budget: Budget,
+) -> list[Batch]:
+    """Play a batch of mazes, and more of them while there is time for whole ones."""
+    mazes, deadline = env.num_envs, budget.seconds - WRITING_SECONDS
+    played: list[Batch] = []
     longest = 0.0
-    while not played or budget.spent + longest < deadline:
+    while not played or (played[-1].moves == max_moves and budget.spent + 1.1 * longest < deadline):
         began = budget.spent
         seeds = episode_seeds(seed, mazes * (len(played) + 1))[-mazes:]
-        first = not played
-        recording, scores, carry = play_batch(
-            env,
-            seeds,
-            agent,
-            look_around_moves,
-            max_moves,
-            min_moves if first else max_moves,
-            budget,
-            deadline,
-        )
-        moves = sum(m.plan is not None for m in recording.moments)
-        played.append((seeds, recording, scores, carry, moves))
+        least = max_moves if played else min_moves
+        played.append(play_batch(env, seeds, agent, look_around_moves, max_moves, least, budget, deadline))
         longest = max(longest, budget.spent - began)
-        if moves < max_moves:
-            break
+    return played
 
-    episodes: list[dict[str, Any]] = []
-    for seeds, _, scores, _, moves in played:
-        budget.show("random and oracle in the same mazes")
-        controls = {
-            name: play_scripted(env, seeds, name, look_around_moves, moves, options.action_repeat)
-            for name in ("random", "oracle")
+
+def _with_controls(
+    env: Any, batch: Batch, look_around_moves: int, options: PlannerOptions
+) -> list[dict[str, Any]]:
+    """The planner's scores of one batch beside those of random and oracle over as many moves."""
+    controls = {
+        name: play_scripted(env, batch.seeds, name, look_around_moves, batch.moves, options.action_repeat)
+        for name in CONTROLS
+    }
+    return [
+        {
+            "maze_seed": maze_seed,
+            "moves": batch.moves,
+            "planner": float(batch.scores[row]),
+            **{name: float(scores[row]) for name, scores in controls.items()},
         }
-        for row, maze_seed in enumerate(seeds):
-            episodes.append(
-                {
-                    "maze_seed": maze_seed,
-                    "moves": moves,
-                    "planner": float(scores[row]),
-                    "random": float(controls["random"][row]),
-                    "oracle": float(controls["oracle"][row]),
-                }
-            )
-    env.close()
+        for row, maze_seed in enumerate(batch.seeds)
+    ]
 
-    best = int(np.argmax([episode["planner"] for episode in episodes]))
-    _, recording, _, _, _ = played[best // mazes]
-    row, name = best % mazes, f"maze {best + 1} of {len(episodes)}"
+
+def _write_pictures(
+    out: Path,
+    agent: PlanningAgent,
+    recording: Recording,
+    row: int,
+    name: str,
+    look_around_moves: int,
+    budget: Budget,
+) -> None:
+    """Write ``plan.png``, ``episode.mp4`` and ``episode.gif`` of one maze."""
     budget.show("drawing the candidate futures")
     snapshot = recording.snapshots[row]
     assert snapshot is not None
-    move = snapshot.move - look_around_moves + 1
-    write_png(
-        out / "plan.png",
-        draw_candidates(agent, snapshot, f"Candidate futures compared at move {move} in {name}"),
-    )
-    pages = []
-    for page in episode_pages(recording, row, name):
-        pages.append(page)
-        budget.show("drawing the video")
-    budget.show("writing the video")
-    write_mp4(out / "episode.mp4", pages, fps=10)
-    window = best_window(recording, row, 80)
+    title = f"Candidate futures compared at move {snapshot.move - look_around_moves + 1} in {name}"
+    write_png(out / "plan.png", draw_candidates(agent, snapshot, title))
+
+    def pages() -> Iterator[np.ndarray]:
+        for page in episode_pages(recording, row, name):
+            budget.show("drawing the video")
+            yield page
+
+    write_mp4(out / "episode.mp4", pages(), fps=10)
+    budget.show("drawing the GIF")
     drawer = EpisodeDrawer(recording, row, name, size=160, future=False)
-    small = [drawer.page(i) for i in window]
-    budget.show("writing the GIF")
-    write_gif(out / "episode.gif", small, fps=8, colors=64)
-    costs = [carry.stats for _, _, _, carry, _ in played]
-    report = {
-        "episodes": episodes,
-        "mean": {key: float(np.mean([e[key] for e in episodes])) for key in ("planner", "random", "oracle")},
-        "video_maze": {"number": best + 1, "why": "highest score of the planner"},
-        "imagined_frames": sum(c.imagined_frames for c in costs),
-        "imagined_frames_per_second": sum(c.imagined_frames for c in costs) / sum(c.seconds for c in costs),
-        "planning_seconds": sum(c.seconds for c in costs),
-        "wall_seconds": budget.spent,
-        "seed": seed,
-        "env_id": env_id,
-        "look_around": look_around_moves,
-        "planner_config": asdict(options),
-    }
-    budget.show("done")
-    budget.bar.close()
-    return report
+    window = best_window(recording, row, GIF_FRAMES)
+    write_gif(out / "episode.gif", [drawer.page(i) for i in window], fps=8, colors=192)

@@ -67,19 +67,19 @@ def episode_page(
         (height, width, 3) uint8 with even sizes.
     """
     small = size < 200
-    margin, gap, head = (10, 10, 46) if small else (16, 16, 66)
+    margin, gap, head = (10, 10, 48) if small else (16, 16, 66)
     letters = 13 if small else 16
     width = 2 * margin + len(panels) * size + (len(panels) - 1) * gap
     thumb = (width - 2 * margin - (num_future - 1) * 8) // num_future if num_future else 0
     height = head + size + margin + (thumb + 54 if num_future else 0)
     canvas = Image.new("RGB", (width + width % 2, height + height % 2), PAPER)
     draw = ImageDraw.Draw(canvas)
-    text(draw, (margin, head - 34 if small else 12), header, letters + (0 if small else 2))
-    text(draw, (width - margin, head - 34 if small else 12), status, letters, REWARD, anchor="ra")
+    text(draw, (margin, head - 38 if small else 12), header, letters + (0 if small else 2))
+    text(draw, (width - margin, head - 38 if small else 12), status, letters, REWARD, anchor="ra")
     for index, panel in enumerate(panels):
         x = margin + index * (size + gap)
         if small:
-            text(draw, (x, head - 16), panel.title, 12, panel.color)
+            text(draw, (x, head - 19), panel.title, 12, panel.color)
         else:
             text(draw, (x, head - 22), panel.title, 15, panel.color)
         if panel.image is None:
