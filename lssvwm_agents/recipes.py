@@ -1,4 +1,4 @@
-"""Recipes: what to train, on what, for how long. A recipe is a Python function that returns an `Experiment`."""
+"""Recipes: what to train, on what, for how long. A recipe is a function that returns an `Experiment`."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Experiment:
         name: Of the recipe.
         maze: The environment rendered on the device.
         data: Its episodes.
-        model: The world model, its tokenizer included; environment and action fields are filled in from the data.
+        model: The world model with its tokenizer; environment and action fields are filled in from the data.
         tokenizer_loss: Weights of the tokenizer's loss.
         tokenizer_training: How the tokenizer is trained.
         objective: Noise and weights of the world model's loss.
@@ -118,6 +118,7 @@ def maze_tiny() -> Experiment:
     return Experiment(
         name="maze-tiny",
         maze=MazeConfig(size=7),
+        data=DataConfig(num_envs=8192),
         model=tiny(),
         tokenizer_training=TokenizerTrainingConfig(
             updates=4000, learning_rate=1e-3, frames_per_batch=512, num_frames=65536, validate_every=1000
@@ -129,10 +130,11 @@ def maze_tiny() -> Experiment:
             warmup_updates=200,
             optimizer="muon",
             frames_per_batch=16384,
-            curriculum=((0.0, 16), (0.1, 32), (0.25, 64), (0.5, 128)),
+            curriculum=((0.0, 16), (0.1, 32), (0.25, 64), (0.45, 128), (0.75, 256)),
             memory_replay=0.25,
             priority=0.25,
-            validate_every=1000,
+            cuda_graph=True,
+            validate_every=2000,
         ),
     )
 
@@ -153,6 +155,7 @@ def maze_small() -> Experiment:
             frames_per_batch=8192,
             curriculum=((0.0, 16), (0.1, 32), (0.2, 64), (0.35, 128), (0.6, 256)),
             memory_replay=0.5,
+            cuda_graph=True,
             priority=0.25,
             validate_every=2000,
         ),

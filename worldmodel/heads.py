@@ -34,7 +34,8 @@ class TwoHot(nn.Module):
         self.bins: torch.Tensor
 
     def mean(self, logits: torch.Tensor) -> torch.Tensor:
-        """Expected value: (..., bins) -> (...)."""
+        """Expected value, in float32 at least (the bins reach far): (..., bins) -> (...)."""
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         return (torch.softmax(logits, -1) * self.bins.to(logits.dtype)).sum(-1)
 
     def target(self, value: torch.Tensor) -> torch.Tensor:

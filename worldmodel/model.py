@@ -283,7 +283,7 @@ class WorldModel(
         out = self.backbone(frames, None, state.layers)
         assert out.features is not None
         after = WorldState(
-            features=out.features[:, -1],
+            features=out.features[:, -1].to(state.features.dtype),
             proprio=frames.proprio[:, -1],
             proprio_known=frames.proprio_known[:, -1],
             layers=out.layers,
@@ -303,7 +303,7 @@ class WorldModel(
             latent=latent,
             features=features,
             reward=heads.two_hot.mean(heads.reward(features)),
-            continuation=torch.sigmoid(heads.continuation(features)).squeeze(-1),
+            continuation=torch.sigmoid(_wide(heads.continuation(features))).squeeze(-1),
             proprio=state.proprio if self.config.proprio_dim else None,
             value=None if heads.value is None else heads.two_hot.mean(heads.value(features)),
         )
@@ -318,6 +318,11 @@ class WorldModel(
         if tuple(actions.shape) != expected:
             names = "(B, A)" if len(lead) == 1 else "(B, T, A)"
             raise ValueError(f"actions must be {names}={expected} floats, got {tuple(actions.shape)}.")
+
+
+def _wide(tensor: torch.Tensor) -> torch.Tensor:
+    """At least float32: in bfloat16 every probability above 0.998 would be 1."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
 def stack_predictions(predictions: list[Prediction]) -> Prediction:

@@ -6,6 +6,7 @@ numbers of a run on one.
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass, replace
 
 import torch
@@ -54,7 +55,8 @@ class ObjectiveConfig:
         clean_noise_max: The clean stream carries noise of a level uniform in [0, this], told to the model.
         action_dropout: Share of windows whose actions are hidden.
         proprio_dropout: Share of windows whose odometry is hidden.
-        self_prediction_share: Share of updates in which the end of the clean stream is the model's own one-step predictions.
+        self_prediction_share: Share of updates in which the end of the clean stream is the model's own predictions.
+        self_prediction_passes: How often these are made from one another: n passes give rollouts n frames deep.
         clean_prefix_share: Diffusion forcing: share of windows with a clean prefix longer than half.
         reward_weight: Of the reward head's cross-entropy.
         continuation_weight: Of the continuation head's cross-entropy.
@@ -67,6 +69,7 @@ class ObjectiveConfig:
     action_dropout: float = 0.1
     proprio_dropout: float = 0.1
     self_prediction_share: float = 0.0
+    self_prediction_passes: int = 2
     clean_prefix_share: float = 0.5
     reward_weight: float = 0.5
     continuation_weight: float = 0.1
@@ -108,8 +111,10 @@ class _Draws:
             torch.randn(self.rows, *shape, generator=self.generator, device=self.generator.device)
         )
 
-    def once(self) -> float:
-        return float(torch.rand((), generator=self.generator, device=self.generator.device))
+
+def predicts_itself(seed: int, config: ObjectiveConfig) -> bool:
+    """Whether the update whose noise is seeded by ``seed`` trains on the model's own predictions; decided on the host."""
+    return random.Random(seed).random() < config.self_prediction_share
 
 
 def world_model_loss(
@@ -119,6 +124,7 @@ def world_model_loss(
     config: ObjectiveConfig,
     row_offset: int = 0,
     global_rows: int | None = None,
+    self_predict: bool | None = None,
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """The whole training loss on windows of latents.
 
@@ -129,6 +135,7 @@ def world_model_loss(
         config: Noise and weights.
         row_offset: First row of this process's share of the global batch.
         global_rows: Rows of the global batch; None if this is all of it.
+        self_predict: Whether the end of the clean stream is the model's own; None to let the generator's seed decide.
 
     Returns:
         A scalar, and its parts for logging (detached scalars).
@@ -136,7 +143,11 @@ def world_model_loss(
     draws = _Draws(generator, batch, row_offset, global_rows)
     batch, proprio = _hide_inputs(model, batch, config, draws)
     if model.config.objective == "teacher_forcing":
-        denoising, features, features_valid = _teacher_forcing(model, batch, proprio, config, draws)
+        if self_predict is None:
+            self_predict = predicts_itself(generator.initial_seed(), config)
+        denoising, features, features_valid = _teacher_forcing(
+            model, batch, proprio, config, draws, self_predict
+        )
     else:
         denoising, features, features_valid = _diffusion_forcing(model, batch, proprio, config, draws)
     parts = {"denoising": denoising, **_head_losses(model, batch, proprio, features, features_valid)}
@@ -178,7 +189,12 @@ def _frames(batch: WindowBatch, proprio: torch.Tensor, latents: torch.Tensor, le
 
 
 def _teacher_forcing(
-    model: WorldModel, batch: WindowBatch, proprio: torch.Tensor, config: ObjectiveConfig, draws: _Draws
+    model: WorldModel,
+    batch: WindowBatch,
+    proprio: torch.Tensor,
+    config: ObjectiveConfig,
+    draws: _Draws,
+    self_predict: bool,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     latents = batch.latents.to(model.backbone.position.dtype)
     rows, time = latents.shape[:2]
@@ -189,20 +205,15 @@ def _teacher_forcing(
     noisy = add_noise(latents, draws.normal(*latents.shape[1:]), level)
     layers = model.backbone.initial_layers(rows)
 
-    if draws.once() < config.self_prediction_share:
-        first = (draws.uniform() * time).long()[
-            :, None
-        ]  # from this frame on, the clean stream is the model's own
-        with torch.no_grad():
-            ones = torch.ones_like(level)
-            own = model.backbone(
-                _frames(batch, proprio, clean, clean_level),
-                _frames(batch, proprio, torch.zeros_like(noisy), ones),
-                layers,
-            ).clean
-        imagined = torch.arange(time, device=latents.device)[None] >= first.clamp(min=1)
-        clean = torch.where(imagined[..., None, None, None], own.to(clean.dtype), clean)
-        clean_level = torch.where(imagined, model.config.imagined_noise_level, clean_level)
+    if self_predict:
+        first = (draws.uniform() * time).long()  # from this frame on, the clean stream is the model's own
+        imagined = torch.arange(time, device=latents.device)[None] >= first[:, None].clamp(min=1)
+        unknown = _frames(batch, proprio, torch.zeros_like(noisy), torch.ones_like(level))
+        for _ in range(config.self_prediction_passes):
+            with torch.no_grad():
+                own = model.backbone(_frames(batch, proprio, clean, clean_level), unknown, layers).clean
+            clean = torch.where(imagined[..., None, None, None], own.to(clean.dtype), clean)
+            clean_level = torch.where(imagined, model.config.imagined_noise_level, clean_level)
 
     out = model.backbone(
         _frames(batch, proprio, clean, clean_level), _frames(batch, proprio, noisy, level), layers

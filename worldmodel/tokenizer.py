@@ -48,9 +48,11 @@ class Tokenizer(nn.Module):
         """(..., 3, H, W) in [0, 1] -> standardised latents (..., C, h, w).
 
         Raises:
-            ValueError: If the frames are not of ``config.frame_size``.
+            ValueError: If the frames are not of ``config.frame_size``, or no floats.
         """
         size = self.config.frame_size
+        if not frames.is_floating_point():
+            raise ValueError(f"frames must be floats in [0, 1], got {frames.dtype}: divide bytes by 255.")
         if frames.shape[-3:] != (3, size, size):
             raise ValueError(
                 f"frames must be (..., 3, {size}, {size}) in [0, 1] for this tokenizer, got {tuple(frames.shape)}."

@@ -23,7 +23,7 @@ class OptimizationConfig:
         decay_start: Share of the training after which the learning rate falls.
         schedule: Whether ``updates`` or the share of ``time_budget_seconds`` used drives learning rate and
             curriculum; ``time`` is for machines lent by the minute.
-        time_budget_seconds: Seconds of training, resumed runs counted in, after which it ends; 0 for no limit.
+        time_budget_seconds: Seconds of training, resumed runs counted in, after which it ends; 0: no limit.
         optimizer: ``adamw``, or ``muon`` for the matrices of the layers and AdamW for the rest.
         weight_decay: Decoupled decay of matrices; biases and norms have none.
         betas: AdamW's.
@@ -31,6 +31,7 @@ class OptimizationConfig:
         ema_decay: Decay per update of the averaged weights that are shipped; 0 for none.
         bfloat16: Autocast to bfloat16 on CUDA; the weights stay float32.
         compile: Run the model through `torch.compile`.
+        cuda_graph: World model only: replay forward and backward as CUDA graphs (on CUDA, with one process).
         seed: Of weights, data and noise.
         log_every: Updates between lines of the log.
         validate_every: Updates between validations; 0 for only one, at the end.
@@ -53,6 +54,7 @@ class OptimizationConfig:
     ema_decay: float = 0.999
     bfloat16: bool = True
     compile: bool = False
+    cuda_graph: bool = False
     seed: int = 0
     log_every: int = 50
     validate_every: int = 1000
@@ -93,8 +95,8 @@ class TrainingConfig(OptimizationConfig):
     """How the world model is trained.
 
     Attributes:
-        frames_per_batch: Frames of one update, over all processes; windows are ``frames_per_batch // length``.
-        curriculum: (share of the training, window length) from which that length holds; the first share is 0.
+        frames_per_batch: Frames of one update, over all processes: ``frames_per_batch // length`` windows.
+        curriculum: (share of the training, window length): that length from there on; the first is 0.
         memory_replay: Probability that a window's second half walks back over its first.
         replay_mode: Whether it is walked ``backwards`` or ``forwards`` again.
         priority: Probability that a window is the most revisiting of a few.
@@ -117,12 +119,12 @@ class TrainingConfig(OptimizationConfig):
         starts = [start for start, _ in self.curriculum]
         _require(
             bool(starts) and starts[0] == 0.0 and starts == sorted(starts) and starts[-1] < 1.0,
-            "`curriculum` must be pairs (share of the training, length) with shares rising from 0.0 and below 1",
+            "`curriculum` must be pairs (share of the training, length), shares rising from 0 and below 1",
             self.curriculum,
         )
         for _, length in self.curriculum:
             _require(
                 2 <= length <= self.frames_per_batch,
-                f"a window of the `curriculum` must have 2 to frames_per_batch={self.frames_per_batch} frames",
+                f"windows of the `curriculum` must have 2 to frames_per_batch={self.frames_per_batch} frames",
                 length,
             )

@@ -1,4 +1,4 @@
-"""Where the world model's windows come from: a store encoded once, or mazes rendered and now and then renewed."""
+"""Where the world model's windows come from: a store encoded once, or mazes rendered and renewed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Protocol
 from lssvwm_agents.data.latents import LatentDataset
 
 RenderFunction = Callable[[int, int], LatentDataset]
-"""(number of episodes, number of the rendering) to fresh episodes; the same number gives the same episodes."""
+"""(number of episodes, number of the rendering) to fresh episodes; the same number, the same episodes."""
 
 
 class DataSource(Protocol):
@@ -68,6 +68,9 @@ class RefreshedData:
 
 
 def latest_rendering(rendering: int, block: int, num_blocks: int) -> int:
-    """The last rendering up to ``rendering`` that renewed ``block``; rendering r > 0 renews block (r-1) % num_blocks."""
+    """The last rendering up to ``rendering`` that renewed ``block``.
+
+    Rendering 0 makes all blocks, rendering r > 0 renews block (r - 1) % num_blocks.
+    """
     behind = (rendering - 1 - block) % num_blocks
     return max(0, rendering - behind) if rendering > 0 else 0

@@ -77,7 +77,7 @@ class RunLog:
                 from torch.utils.tensorboard import SummaryWriter
             except ImportError as error:
                 raise ModuleNotFoundError(
-                    "writing TensorBoard files needs the package `tensorboard`: install it, or pass --no-tensorboard."
+                    "TensorBoard files need the package `tensorboard`: install it, or pass --no-tensorboard."
                 ) from error
             self._writer = SummaryWriter(str(directory / "tensorboard"), purge_step=resume_update + 1)
 

@@ -1,7 +1,8 @@
 """The training loop that tokenizer and world model share.
 
-One update: draw a batch, take the gradient, skip it if it is not finite, clip, step, average. Everything random is
-named by (seed, update), so a resumed run goes on as if nothing had happened, and several processes draw what one would.
+One update: draw a batch, take the gradient, skip it if it is not finite, clip, step, average. Everything
+random is named by (seed, update), so a resumed run goes on as if nothing had happened, and several processes
+draw what one would.
 """
 
 from __future__ import annotations
@@ -71,6 +72,7 @@ class TrainingLoop:
         directory: The run's folder.
         phase: Name in the log and of the checkpoint folder: ``tokenizer`` or ``world_model``.
         tensorboard: Whether to write TensorBoard files.
+        graphed: Takes ``Share.arguments`` and leaves the gradients in the parameters, instead of the module.
     """
 
     def __init__(
@@ -81,8 +83,10 @@ class TrainingLoop:
         directory: Path,
         phase: str,
         tensorboard: bool = True,
+        graphed: Callable[..., tuple[torch.Tensor, dict[str, torch.Tensor]]] | None = None,
     ) -> None:
         self.config = config
+        self._graphed = graphed
         self.process = process
         self.directory = directory
         self.phase = phase
@@ -106,7 +110,7 @@ class TrainingLoop:
     # ------------------------------------------------------------------------------------------ checkpoints
 
     def averaged(self) -> AbstractContextManager[None]:
-        """A context within which the module has the weights that are shipped: the averaged ones, if there are any."""
+        """A context within which the module has the weights that are shipped: averaged, if they are."""
         from contextlib import nullcontext
 
         return self.ema.applied() if self.ema is not None else nullcontext()
@@ -260,11 +264,21 @@ class TrainingLoop:
         rate *= decay_factor(self.progress, config.decay, config.decay_start)
         set_learning_rate(self.optimizers, rate)
         autocast = config.bfloat16 and device.type == "cuda"
+        if self._graphed is not None:
+            loss, metrics = self._graphed(*share.arguments)
+            return self._apply(share, rate, loss, metrics)
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=autocast):
             loss, metrics = self._parallel(*share.arguments)
         # Gradients are averaged over the processes: weighted so that every row of the batch counts the same.
+        (loss * (share.rows / share.global_rows * self.process.world_size)).backward()
+        return self._apply(share, rate, loss, metrics)
+
+    def _apply(
+        self, share: Share, rate: float, loss: torch.Tensor, metrics: dict[str, torch.Tensor]
+    ) -> dict[str, float]:
+        """Step along the gradient that stands in the parameters, if it is finite."""
+        config = self.config
         weight = share.rows / share.global_rows
-        (loss * (weight * self.process.world_size)).backward()
         norm = nn.utils.get_total_norm([p.grad for p in self._parameters if p.grad is not None])
         reported = {"loss": loss, **metrics}
         values = self.process.sum(

@@ -29,7 +29,7 @@ class NanGuard:
         self._in_a_row += 1
         if self._in_a_row >= self.max_in_a_row:
             raise FloatingPointError(
-                f"the loss or its gradient was not finite in {self._in_a_row} updates in a row, the last being "
-                f"update {update}: lower the learning rate, or look at the data."
+                f"the loss or its gradient was not finite in {self._in_a_row} updates in a row, the last "
+                f"being update {update}: lower the learning rate, or look at the data."
             )
         return False

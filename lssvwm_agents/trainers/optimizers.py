@@ -14,8 +14,8 @@ _NOT_FOR_MUON = ("embed", "null", "head", "tokenizer")
 def split_parameters(module: torch.nn.Module, use_muon: bool) -> tuple[Named, Named, Named]:
     """Trainable parameters for Muon, for AdamW with weight decay, and for AdamW without.
 
-    Muon (Jordan et al. 2024) takes the matrices inside the network; embeddings and heads stay with AdamW. What
-    has fewer than two dimensions (biases, norms, per-head rates) is never decayed.
+    Muon (Jordan et al. 2024) takes the matrices inside the network; embeddings and heads stay with AdamW.
+    What has fewer than two dimensions (biases, norms, per-head rates) is never decayed.
     """
     muon: Named = []
     decayed: Named = []

@@ -133,12 +133,13 @@ def _run(
     if process.is_main:
         state = "finished" if result.finished else "stopped, the same command goes on"
         print(
-            f"{state} after {result.update} updates and {result.elapsed:.0f} s; weights: {options.out / 'model'}"
+            f"{state} after {result.update} updates and {result.elapsed:.0f} s; "
+            f"weights: {options.out / 'model'}"
         )
     return options.out / "model"
 
 
-# ------------------------------------------------------------------------------------------------------ the tokenizer
+# --------------------------------------------------------------------------------------------- the tokenizer
 
 
 def _tokenizer(
@@ -165,7 +166,8 @@ def _tokenizer(
         if taken is not None:
             if taken.config != experiment.model.tokenizer:
                 raise UserError(
-                    f"the tokenizer taken over is {taken.config}, and the recipe's model needs {experiment.model.tokenizer}."
+                    f"the tokenizer taken over is {taken.config}, and the recipe's model needs "
+                    f"{experiment.model.tokenizer}."
                 )
             if process.is_main:
                 save_tokenizer(taken, folder)
@@ -206,7 +208,7 @@ def _stored_frames(store: EpisodeStore, episodes: range, count: int, seed: int) 
     return torch.from_numpy(np.concatenate(frames)[:count])
 
 
-# ------------------------------------------------------------------------------------------------------ the data
+# --------------------------------------------------------------------------------------------- the data
 
 
 def _rendered(experiment: Experiment, tokenizer: Tokenizer, process: Process) -> DataSource:
@@ -302,8 +304,8 @@ def with_store(experiment: Experiment, store: EpisodeStore) -> Experiment:
     size = experiment.model.tokenizer.frame_size
     if tuple(spec.frame_shape) != (size, size, 3):
         raise UserError(
-            f"`{store.path}` holds frames of {spec.frame_shape} and the recipe's tokenizer needs ({size}, {size}, 3): "
-            f"collect with --frame-size {size}, or set --model.tokenizer.frame-size."
+            f"`{store.path}` holds frames of {spec.frame_shape} and the recipe's tokenizer needs "
+            f"({size}, {size}, 3): collect with --frame-size {size}, or set --model.tokenizer.frame-size."
         )
     model = replace(
         experiment.model,
@@ -337,8 +339,8 @@ def _stored(
     longest = max(length for _, length in training.curriculum)
     if dataset.min_length < longest:
         raise UserError(
-            f"every episode of `{store.path}` must have at least the {longest} frames of the longest training window, "
-            f"got one of {dataset.min_length}: shorten --training.curriculum or collect longer episodes."
+            f"every episode of `{store.path}` must have at least the {longest} frames of the longest training "
+            f"window, got one of {dataset.min_length}: shorten --training.curriculum or collect longer episodes."
         )
     length = training.validation_context + training.validation_horizon
     if held_out.min_length < length or training.num_validation_episodes == 0:

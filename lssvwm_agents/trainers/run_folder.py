@@ -55,8 +55,8 @@ def claim(directory: Path, settings: dict[str, Any]) -> None:
         if different:
             more = f" (and {len(different) - 3} more)" if len(different) > 3 else ""
             raise UserError(
-                f"`{directory}` holds a run with other settings: {'; '.join(different[:3])}{more}. Resume it with the "
-                "settings it began with, or choose another folder with --out."
+                f"`{directory}` holds a run with other settings: {'; '.join(different[:3])}{more}. Resume it "
+                "with the settings it began with, or choose another folder with --out."
             )
         return
     if directory.exists() and any(directory.iterdir()):

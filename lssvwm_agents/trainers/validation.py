@@ -39,7 +39,7 @@ class ValidationSet:
 
 
 def ordered_index(dataset: LatentDataset, length: int, replay: bool = False) -> WindowIndex:
-    """The first ``length`` frames of every episode; with ``replay`` the second half walks back over the first."""
+    """The first ``length`` frames of every episode; with ``replay`` the second half walks back."""
     rows, device = dataset.num_episodes, dataset.device
     time_T = torch.arange(length, device=device)
     half = (length + 1) // 2
@@ -56,10 +56,10 @@ def validate_world_model(
 ) -> dict[str, float]:
     """Score a model; all names begin with ``val/``, PSNR is in dB against the real frames.
 
-    ``one_step_psnr`` predicts each frame from the real ones before it; ``imagined_psnr`` goes on from ``context``
-    real frames with the true actions alone, beside ``copy_last_psnr`` and the tokenizer's own ceiling;
-    ``recall_mse`` is the error of latents shown a second time, walking back, at least half the context later,
-    beside ``fresh_mse``, that of the same frames of the clock in ordinary windows (1 is the error of knowing
+    ``one_step_psnr`` predicts each frame from the real ones before it; ``imagined_psnr`` goes on from
+    ``context`` real frames with the true actions alone, beside ``copy_last_psnr`` and the tokenizer's own
+    ceiling; ``recall_mse`` is the error of latents shown a second time, walking back, at least half the window
+    later, beside ``fresh_mse``, that of the same frames of the clock in ordinary windows (1 is the error of knowing
     nothing). ``return_correlation`` compares imagined and real sums of rewards over the horizon.
     """
     context, horizon = held_out.context, held_out.horizon

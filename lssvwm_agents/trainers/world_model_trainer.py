@@ -11,6 +11,7 @@ import torch
 from lssvwm_agents.data.windows import sample_windows
 from lssvwm_agents.seeding import fold_in, generator
 from lssvwm_agents.trainers.config import TrainingConfig
+from lssvwm_agents.trainers.cuda_graph import GraphedWorldModelLoss
 from lssvwm_agents.trainers.data_source import DataSource
 from lssvwm_agents.trainers.distributed import Process
 from lssvwm_agents.trainers.loop import LoopResult, Share, TrainingLoop
@@ -27,7 +28,7 @@ def build_world_model(
     device: torch.device | str,
     init: WorldModel | None = None,
 ) -> WorldModel:
-    """A world model with a trained, frozen tokenizer inside; its other weights are fresh, or those of ``init``."""
+    """A world model with a trained, frozen tokenizer inside; the rest is fresh, or that of ``init``."""
     torch.manual_seed(fold_in(seed, 4))
     model = WorldModel(config)
     if init is not None:
@@ -65,8 +66,8 @@ def train_world_model(
 ) -> LoopResult:
     """Train a world model and save its averaged weights under ``directory/model``.
 
-    They are saved also when the deadline stops the training, so that what there is can be tried; the checkpoint
-    left beside them is what a resumed run goes on from.
+    They are saved also when the deadline stops the training, so that what there is can be tried; the
+    checkpoint left beside them is what a resumed run goes on from.
 
     Args:
         model: On the training device.
@@ -85,9 +86,11 @@ def train_world_model(
     if fit_proprio and model.config.proprio_dim and first.proprio is not None:
         recorded = torch.arange(first.max_length, device=device) < first.lengths[:, None]
         model.backbone.conditioning.fit_proprio(first.proprio[recorded].float())
-    loop = TrainingLoop(
-        WorldModelLoss(model, objective), training, process, directory, "world_model", tensorboard
-    )
+    module = WorldModelLoss(model, objective)
+    graphed = None
+    if training.cuda_graph and device.type == "cuda" and process.world_size == 1:
+        graphed = GraphedWorldModelLoss(module, training.bfloat16)
+    loop = TrainingLoop(module, training, process, directory, "world_model", tensorboard, graphed)
     if training.compile:
         from torch import _dynamo
 
