@@ -17,8 +17,8 @@ from lssvwm_agents.recipes import RECIPES, Experiment, maze_tiny, with_maze
 class TrainArgs:
     """Train a tokenizer, then a world model.
 
-    Killed at any moment, the same command goes on at the last checkpoint. Every field of the recipe is a flag.
-    Under torchrun the processes share each batch.
+    Killed at any moment, the same command goes on at the last checkpoint. Every field of the recipe is a
+    flag. Under torchrun the processes share each batch.
     """
 
     out: Path

@@ -25,7 +25,7 @@ EFFECTIVE_WEIGHT = 0.05
 
 @dataclass(frozen=True)
 class LatentDataset:
-    """Episodes on one device, padded to the longest. ``action[t]`` led to frame t; ``reward[t]`` came with it.
+    """Episodes on one device, padded to the longest; action[t] led to frame t, reward[t] came with it.
 
     Attributes:
         latents: (E, T, C, h, w) standardised latents.
@@ -112,8 +112,8 @@ def value_targets(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return-to-go after each frame, and where it is a fair target.
 
-    ``value[t] = sum_{i>=1} discount**(i-1) * reward[t+i]`` within the episode. It is fair where the episode ended
-    in a termination (nothing would have followed), or where what was cut off weighs at most 0.05.
+    ``value[t] = sum_{i>=1} discount**(i-1) * reward[t+i]`` within the episode. It is fair where the episode
+    ended in a termination (nothing would have followed), or where what was cut off weighs at most 0.05.
 
     Args:
         reward_ET: (E, T) rewards; padding is ignored.

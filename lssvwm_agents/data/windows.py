@@ -157,9 +157,9 @@ def sample_windows(
 ) -> WindowBatch:
     """Sample random windows, some of which return to where they have been.
 
-    *Memory replay* makes the second half of a window the first half walked backwards (or forwards again). In a
-    static world that is a valid sequence when the odometry is given and the actions are not, and each of its
-    frames has an exact match far back in memory. Rewards are not asked for there: they were spent.
+    *Memory replay* makes the second half of a window the first half walked backwards (or forwards again). In
+    a static world that is a valid sequence when the odometry is given and the actions are not, and each of
+    its frames has an exact match far back in memory. Rewards are not asked for there: they were spent.
     *Priority* picks, among a few random windows, the one that revisits most of its own places.
 
     Args:

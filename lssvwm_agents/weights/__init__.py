@@ -1,4 +1,4 @@
-"""World models by name: those that ship with the package, those that were trained here, those on the Hugging Face hub."""
+"""World models by name: shipped with the package, trained here, or on the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -41,15 +41,15 @@ def find_model(name_or_path: str | Path) -> Path | str:
     shipped = ", ".join(shipped_names()) or "none yet"
     if path.exists():
         raise UserError(
-            f"`{text}` is there but holds no world model (config.json and model.safetensors): give a folder made by "
-            f"`lssvwm train`, or a shipped model ({shipped})."
+            f"`{text}` is there but holds no world model (config.json and model.safetensors): give a folder "
+            f"made by `lssvwm train`, or a shipped model ({shipped})."
         )
     local = path.parent.exists() or path.parts[:1] == ("runs",)  # runs/... is where runs are kept
     if isinstance(name_or_path, str) and _HUB_ID.fullmatch(text) and not local:
         return text
     raise UserError(
-        f"There is no world model `{text}`: give a folder made by `lssvwm train`, a shipped model ({shipped}), or a "
-        "Hugging Face id such as org/name."
+        f"There is no world model `{text}`: give a folder made by `lssvwm train`, a shipped model ({shipped}), "
+        "or a Hugging Face id such as org/name."
     )
 
 
@@ -73,8 +73,8 @@ def load_model(name_or_path: str | Path, device: torch.device | str = "cpu") -> 
             raise
         shipped = ", ".join(shipped_names()) or "none yet"
         raise UserError(
-            f"The Hugging Face hub gave no world model `{found}` ({type(error).__name__}): check the id and the "
-            f"network, or use a shipped model ({shipped})."
+            f"The Hugging Face hub gave no world model `{found}` ({type(error).__name__}): check the id and "
+            f"the network, or use a shipped model ({shipped})."
         ) from error
     loaded: WorldModel = model.to(device).eval()
     return loaded

@@ -96,7 +96,7 @@ def test_revisit_share_by_hand():
     turned[4:, 3] = -1.0
     still = pose([0.0] * 8)
     share = revisit_share(torch.stack([away, back, turned, still]))
-    # Walking back, frame 3 meets itself one frame later: too soon to count (a quarter of the window is 2 frames).
+    # Walking back, frame 3 meets itself one frame later: too soon to count (a quarter of the window is 2).
     assert share.tolist() == [0.0, 0.75, 0.0, 1.0]
 
 

@@ -1,4 +1,4 @@
-"""The train command as users run it: in processes of its own, killed, resumed, and shared by two processes."""
+"""The train command as users run it: in processes of its own, killed, resumed, shared by two."""
 
 import json
 import os
@@ -86,9 +86,9 @@ def test_killed_and_resumed_equals_uninterrupted(uninterrupted, tmp_path):
 
 
 def test_two_processes_equal_one(tmp_path):
-    # Rows count alike in every mean here: nothing is hidden, and values, known in some rows only, weigh nothing.
-    alike = ["--objective.action-dropout", "0", "--objective.proprio-dropout", "0", "--objective.value-weight", "0"]
-    alike += ["--training.memory-replay", "0", "--training.updates", "12"]
+    # Rows count alike in every mean here: nothing is hidden, and values, known in some rows, weigh nothing.
+    alike = ["--objective.action-dropout", "0", "--objective.proprio-dropout", "0"]
+    alike += ["--objective.value-weight", "0", "--training.memory-replay", "0", "--training.updates", "12"]
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
     run(command(tmp_path / "one", *alike))
     run(launch + command(tmp_path / "two", *alike)[2:])
@@ -116,7 +116,8 @@ def test_flags_override_the_recipe_they_name():
     from lssvwm_agents.commands.train import parse
     from lssvwm_agents.errors import UserError
 
-    words = ["--recipe", "maze-debug", "--out", "x", "--maze.size", "9", "--training.curriculum", "0", "8", "0.5", "16"]
+    words = ["--recipe", "maze-debug", "--out", "x", "--maze.size", "9"]
+    words += ["--training.curriculum", "0", "8", "0.5", "16"]
     args = parse(words, "lssvwm train")
     assert args.experiment.maze.size == 9 and args.experiment.data.num_envs == 16
     assert args.experiment.training.curriculum == ((0.0, 8), (0.5, 16))
