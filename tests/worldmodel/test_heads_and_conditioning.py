@@ -30,6 +30,16 @@ def test_mean_of_the_target_is_the_value(num_bins):
     torch.testing.assert_close(mean, VALUES.clamp(-limit, limit), rtol=1e-6, atol=1e-6)
 
 
+def test_mean_of_bfloat16_logits_is_not_rounded():
+    """Bins reach 53.6: summed in bfloat16, a flat distribution would not even mean zero."""
+    two_hot = TwoHot(41)
+    mean = two_hot.mean(torch.zeros(3, 41, dtype=torch.bfloat16))
+    assert mean.dtype == torch.float32 and mean.abs().max() < 1e-4
+    sharp = torch.full((41,), -20.0, dtype=torch.bfloat16)
+    sharp[33] = 20.0
+    assert float(two_hot.mean(sharp)) == pytest.approx(float(two_hot.bins[33]), rel=1e-4)
+
+
 def test_untrained_head_predicts_zero():
     heads = Heads(feature_dim=8, action_dim=3, proprio_dim=2, num_bins=41, value=True)
     features = torch.randn(5, 8)

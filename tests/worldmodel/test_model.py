@@ -437,3 +437,26 @@ def test_wrong_shapes_are_named():
         model.imagine(state, actions[:, :0])
     with pytest.raises(ValueError, match="`batch_size` must be at least 1, got 0"):
         model.initial_state(0)
+
+
+# --- low precision ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("options", [{}, {"recurrence": "rotary_ssd"}], ids=["ssd", "rotary"])
+def test_bfloat16_autocast_keeps_the_state_and_the_scalars_wide(options):
+    """Rewards, and continuations near 1, need more digits than bfloat16 has; a state keeps its dtypes."""
+    model = micro_model(torch.float32, **options).requires_grad_(False)
+    latents, actions, proprio = video(model, 2, 6)
+    fresh = model.initial_state(2)
+    exact, exact_outcome = model.imagine(model.observe_latents(fresh, latents, actions, proprio)[0], actions)
+    with torch.autocast("cpu", torch.bfloat16):
+        state, features = model.observe_latents(fresh, latents, actions, proprio)
+        state, outcome = model.imagine(state, actions)
+    assert features.dtype == torch.bfloat16  # autocast was at work
+    assert [t.dtype for t in pytree.tree_leaves(state)] == [t.dtype for t in pytree.tree_leaves(fresh)]
+    for name in ("reward", "continuation", "value", "proprio"):
+        assert getattr(outcome, name).dtype == torch.float32
+    for name in ("latent", "reward", "continuation", "value", "proprio"):
+        one, two = getattr(outcome, name), getattr(exact_outcome, name)
+        assert float((one - two).norm() / two.norm()) < 0.05
+    assert float((state.layers[0].scan - exact.layers[0].scan).norm() / exact.layers[0].scan.norm()) < 0.05

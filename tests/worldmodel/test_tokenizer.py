@@ -34,6 +34,12 @@ def test_wrong_frames_are_refused(shape):
         tokenizer.encode(torch.rand(shape))
 
 
+def test_bytes_are_refused_not_misread():
+    tokenizer = Tokenizer(TokenizerConfig(frame_size=16, channels=(4,)))
+    with pytest.raises(ValueError, match=r"frames must be floats in \[0, 1\], got torch.uint8"):
+        tokenizer.encode(torch.zeros(1, 3, 16, 16, dtype=torch.uint8))
+
+
 def test_statistics_standardise_every_channel():
     torch.manual_seed(0)
     tokenizer = Tokenizer(TokenizerConfig(frame_size=16, channels=(4, 4), latent_channels=3))
