@@ -17,8 +17,11 @@ def _bits(cell: Tensor, grid: int) -> Tensor:
 
 
 def _spread(rows: Tensor) -> Tensor:
-    """Add the four neighbours of every set cell; the outermost rows must be empty."""
-    return rows | (rows << 1) | (rows >> 1) | rows.roll(1, 1) | rows.roll(-1, 1)
+    """Add the four neighbours of every set cell."""
+    spread = rows | (rows << 1) | (rows >> 1)
+    spread[:, 1:] |= rows[:, :-1]
+    spread[:, :-1] |= rows[:, 1:]
+    return spread
 
 
 def next_cell(free: Tensor, cell: Tensor, goal: Tensor) -> Tensor:

@@ -115,7 +115,7 @@ class MazeState:
 
 
 @lru_cache(maxsize=16)
-def _heading_table(device: torch.device) -> Tensor:
+def heading_table(device: torch.device) -> Tensor:
     """(HEADING_UNITS, 2) float32 of (cos, sin); the same numbers on every device, exact at 90 degrees."""
     angles = [2 * math.pi * unit / HEADING_UNITS for unit in range(HEADING_UNITS)]
     table = torch.tensor([[math.cos(a), math.sin(a)] for a in angles], dtype=torch.float64)
@@ -125,7 +125,7 @@ def _heading_table(device: torch.device) -> Tensor:
 
 def heading_vectors(heading: Tensor) -> Tensor:
     """Turn headings (B,) int64 into unit vectors (B, 2) float32 (cos, sin)."""
-    return _heading_table(heading.device).index_select(0, heading % HEADING_UNITS)
+    return heading_table(heading.device).index_select(0, heading % HEADING_UNITS)
 
 
 @lru_cache(maxsize=16)
@@ -162,7 +162,7 @@ def _place_targets(seed: Tensor, walls: Tensor, start: Tensor, config: MazeConfi
 
 
 def _as_seeds(seeds: Tensor | list[int], device: torch.device | str) -> Tensor:
-    seed = torch.as_tensor(seeds, device=device)
+    seed = (seeds if isinstance(seeds, Tensor) else torch.tensor(seeds)).to(device)
     if seed.dim() != 1 or seed.shape[0] < 1 or seed.dtype != torch.int64:
         raise ValueError(
             f"`seeds` must be a non-empty (B,) int64 tensor, got {seed.dtype} {tuple(seed.shape)}."

@@ -34,9 +34,8 @@ def border_pixels(config: MazeConfig) -> int:
     return max(1, round(config.image_size * 3 / 64))
 
 
-def ray_directions(heading: Tensor, slope: Tensor) -> Tensor:
-    """Directions (B, 2, S) of the image's columns, 1 long along the viewing axis; slope is (S,)."""
-    forward = heading_vectors(heading)
+def ray_directions(forward: Tensor, slope: Tensor) -> Tensor:
+    """Directions (B, 2, S) of the image's columns, 1 long along ``forward`` (B, 2); slope is (S,)."""
     right = torch.stack([forward[:, 1], -forward[:, 0]], dim=1)
     return forward[:, :, None] + right[:, :, None] * slope
 
@@ -47,12 +46,13 @@ def _face_materials(state: MazeState, hits: Hits) -> Tensor:
     return state.materials.flatten(1).gather(1, hits.axis * (grid * grid) + hits.cell).to(torch.int64)
 
 
-def _nearest_balls(state: MazeState, slope: Tensor, wall_depth: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _nearest_balls(
+    state: MazeState, forward: Tensor, slope: Tensor, wall_depth: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
     """Nearest visible ball per column: depth (inf for none), sideways offset from its middle, colour.
 
     Each is (B, S); offsets are in units of the ball's radius, positive to the right.
     """
-    forward = heading_vectors(state.heading)
     offset = state.target_position - state.position[:, None]
     depth = offset[..., 0] * forward[:, None, 0] + offset[..., 1] * forward[:, None, 1]
     right = offset[..., 0] * forward[:, None, 1] - offset[..., 1] * forward[:, None, 0]
@@ -80,12 +80,13 @@ def render_frames(tables: RenderTables, border: int, border_color: Tensor, state
         (B, S, S, 3) uint8.
     """
     size, levels = tables.image_size, tables.num_levels
-    hits = cast_rays(state.walls, state.position, ray_directions(state.heading, tables.slope))
+    forward = tables.headings.index_select(0, state.heading)
+    hits = cast_rays(state.walls, state.position, ray_directions(forward, tables.slope))
     place = (hits.offset * FACE_BINS).to(torch.int32).clamp_(max=FACE_BINS - 1)
     look = (_face_materials(state, hits) * 2 + hits.axis).to(torch.int32)
     wall_code = (look * levels + _level(tables, hits.depth)) * FACE_BINS + place
 
-    ball_depth, aside, color = _nearest_balls(state, tables.slope, hits.depth)
+    ball_depth, aside, color = _nearest_balls(state, forward, tables.slope, hits.depth)
     scale = tables.focal / ball_depth  # 0 where there is none
     middle = size / 2 + scale * (EYE_HEIGHT - BALL_HEIGHT)
     half = scale * BALL_RADIUS * (1 - aside * aside).clamp(min=0).sqrt()
@@ -148,11 +149,12 @@ def wall_color_at_center(config: MazeConfig, state: MazeState) -> Tensor:
         where a target is in front.
     """
     straight = torch.zeros(1, device=state.device)
-    hits = cast_rays(state.walls, state.position, ray_directions(state.heading, straight))
+    forward = heading_vectors(state.heading)
+    hits = cast_rays(state.walls, state.position, ray_directions(forward, straight))
     material = _face_materials(state, hits)[:, 0]
     ordinary, colors = palette.num_materials(config.texture), len(palette.WALL_COLORS)
     color = torch.where(material < ordinary, material % colors, material - ordinary + colors)
-    ball_depth, aside, _ = _nearest_balls(state, straight, hits.depth)
+    ball_depth, aside, _ = _nearest_balls(state, forward, straight, hits.depth)
     half = BALL_RADIUS * (1 - aside * aside).clamp(min=0).sqrt()
     on_ball = torch.isfinite(ball_depth) & (half > abs(EYE_HEIGHT - BALL_HEIGHT))
     return torch.where(on_ball[:, 0], -1, color)

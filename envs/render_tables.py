@@ -18,6 +18,7 @@ from torch import Tensor
 
 from lssvwm_agents.envs import palette
 from lssvwm_agents.envs.maze_config import MazeConfig, Texture
+from lssvwm_agents.envs.raycast_maze import heading_table
 
 WALL_HEIGHT = 0.6
 EYE_HEIGHT = 0.3
@@ -36,6 +37,7 @@ class RenderTables:
     Attributes:
         columns: (num_codes * S, 3) uint8; row ``code * S + r`` is pixel row r of the column ``code``.
         slope: (S,) float32, sideways component of each column's ray per unit of depth, positive to the right.
+        headings: (HEADING_UNITS, 2) float32, (cos, sin) of every heading.
         target_colors: (7, 3) uint8.
         image_size: S.
         num_levels: How many depths are told apart.
@@ -45,6 +47,7 @@ class RenderTables:
 
     columns: Tensor
     slope: Tensor
+    headings: Tensor
     target_colors: Tensor
     image_size: int
     num_levels: int
@@ -140,6 +143,7 @@ def _tables(texture: Texture, size: int, field_of_view: float, device: torch.dev
     return RenderTables(
         columns=columns.to(device),
         slope=torch.tensor(slope, dtype=torch.float32).to(device),
+        headings=heading_table(device),
         target_colors=torch.tensor(palette.TARGET_COLORS, dtype=torch.uint8).to(device),
         image_size=size,
         num_levels=levels,

@@ -8,8 +8,9 @@ their seeds.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -18,12 +19,11 @@ from lssvwm_agents.envs.grid_paths import next_cell
 from lssvwm_agents.envs.hashing import below, chance, hash_bits
 from lssvwm_agents.envs.maze_config import (
     HEADING_UNITS,
-    HEADING_UNITS_PER_DEGREE,
     NUM_DISCRETE_ACTIONS,
     MazeConfig,
 )
 from lssvwm_agents.envs.maze_layouts import cue_geometry
-from lssvwm_agents.envs.raycast_maze import MazeState
+from lssvwm_agents.envs.raycast_maze import MazeState, heading_vectors
 
 POLICY_NAMES = ("random", "explorer", "oracle", "forager")
 
@@ -84,12 +84,32 @@ def _center(cell: Tensor, grid: int) -> Tensor:
     return torch.stack([cell % grid, cell // grid], dim=-1).to(torch.float32) + 0.5
 
 
-def _heading_error(state: MazeState, aim: Tensor) -> Tensor:
-    """Heading units to turn, positive to the left, to face the point ``aim`` (B, 2): (B,) int64."""
-    to_aim = aim - state.position
-    bearing = torch.rad2deg(torch.atan2(to_aim[:, 1], to_aim[:, 0])) * HEADING_UNITS_PER_DEGREE
-    error = bearing.round().to(torch.int64) - state.heading
-    return (error + HEADING_UNITS // 2) % HEADING_UNITS - HEADING_UNITS // 2
+class _Bearing(NamedTuple):
+    """A point seen from the agent, by elementary operations: cells ahead, to the left, away, each (B,)."""
+
+    ahead: Tensor
+    left: Tensor
+    distance: Tensor
+
+    def within(self, degrees: float) -> Tensor:
+        """Whether the point lies at most so many degrees to either side of the heading."""
+        return self.ahead >= math.cos(math.radians(min(degrees, 180.0))) * self.distance
+
+    def turns(self, turn_degrees: float) -> Tensor:
+        """How many turns (of one step) to the left would face the point, clamped to [-1, 1]."""
+        sine = self.left / self.distance.clamp(min=1e-6)
+        cube = sine * sine * sine
+        angle = sine + cube / 6 + cube * sine * sine * (3 / 40)  # arc sine, good to 1e-5 rad up to 15 degrees
+        turns = (angle / math.radians(turn_degrees)).clamp(-1, 1)
+        return torch.where(self.ahead > 0, turns, torch.where(self.left > 0, 1.0, -1.0))
+
+
+def _bearing(state: MazeState, aim: Tensor) -> _Bearing:
+    """Where the point ``aim`` (B, 2) lies."""
+    forward, to_aim = heading_vectors(state.heading), aim - state.position
+    ahead = to_aim[:, 0] * forward[:, 0] + to_aim[:, 1] * forward[:, 1]
+    left = to_aim[:, 1] * forward[:, 0] - to_aim[:, 0] * forward[:, 1]
+    return _Bearing(ahead, left, (ahead * ahead + left * left).sqrt())
 
 
 def steer(config: MazeConfig, state: MazeState, free: Tensor, goal: Tensor, point: Tensor) -> Tensor:
@@ -111,16 +131,15 @@ def steer(config: MazeConfig, state: MazeState, free: Tensor, goal: Tensor, poin
     # Whoever stands too far aside for the opening sees the next cell's middle at 9 degrees or more, heads
     # there to within half a turn, and so slides inwards along the wall: nobody gets stuck.
     aim = torch.where((cell == goal)[:, None], point, _center(following, grid))
-    error, turn = _heading_error(state, aim), config.turn_units
+    bearing, turn = _bearing(state, aim), config.turn_degrees
+    may_move = bearing.within(_TURNS_WHILE_MOVING * turn)
     if config.continuous:
-        share = (error.to(torch.float32) / turn).clamp(-1, 1)
-        speed = torch.where(error.abs() <= _TURNS_WHILE_MOVING * turn, 1.0, 0.0)
-        return torch.stack([speed, share], dim=1)
-    left = error > 0
+        return torch.stack([torch.where(may_move, 1.0, 0.0), bearing.turns(turn)], dim=1)
+    left = bearing.left > 0
     on_the_spot = torch.where(left, _LEFT, _RIGHT)
     moving = torch.where(left, _FORWARD_LEFT, _FORWARD_RIGHT)
-    action = torch.where(error.abs() <= _TURNS_WHILE_MOVING * turn, moving, on_the_spot)
-    return torch.where(error.abs() <= turn // 2, _FORWARD, action)
+    action = torch.where(may_move, moving, on_the_spot)
+    return torch.where(bearing.within(turn / 2), _FORWARD, action)
 
 
 def current_target_position(state: MazeState) -> Tensor:
@@ -142,7 +161,7 @@ class _Policy:
 
     def initial_carry(self, seeds: Tensor, device: torch.device | str = "cpu") -> PolicyCarry:
         """Start one policy per seed (B,) int64."""
-        seed = torch.as_tensor(seeds, dtype=torch.int64, device=device)
+        seed = torch.as_tensor(seeds, dtype=torch.int64).to(device)
         zero = torch.zeros_like(seed)
         return PolicyCarry(seed=seed, count=zero, goal=zero - 1, spin=zero, maze=zero - 1)
 

@@ -17,6 +17,7 @@ from lssvwm_agents.envs import (
 from lssvwm_agents.envs.maze_config import TOUCH_RADIUS
 from lssvwm_agents.envs.palette import CUE_COLORS, TARGET_COLORS
 from lssvwm_agents.envs.ray_casting import cast_rays
+from lssvwm_agents.envs.raycast_maze import heading_vectors
 from lssvwm_agents.envs.raycast_render import border_pixels, ray_directions
 from lssvwm_agents.envs.render_tables import BALL_HEIGHT, BALL_RADIUS, EYE_HEIGHT, WALL_HEIGHT, render_tables
 
@@ -54,7 +55,7 @@ def test_a_wall_at_a_known_distance_has_the_height_of_perspective(distance: floa
 def test_rays_meet_walls_where_geometry_says() -> None:
     config, state = hall(2.5)
     slope = torch.tensor([0.0, 0.5, -0.5])
-    hits = cast_rays(state.walls, state.position, ray_directions(state.heading, slope))
+    hits = cast_rays(state.walls, state.position, ray_directions(heading_vectors(state.heading), slope))
     assert hits.depth[0].tolist() == [2.5, 2.5, 2.5]
     assert hits.axis[0].tolist() == [0, 0, 0]
     assert hits.offset[0].tolist() == pytest.approx([0.5, 0.25, 0.75])
@@ -69,7 +70,7 @@ def test_rays_agree_with_marching_in_small_steps() -> None:
     for _ in range(15):
         action, carry = policy.act(state, carry)
         state, _, _ = step(config, state, action)
-    direction = ray_directions(state.heading, render_tables(config, "cpu").slope)[:, :, ::9]
+    direction = ray_directions(heading_vectors(state.heading), render_tables(config, "cpu").slope)[:, :, ::9]
     hits = cast_rays(state.walls, state.position, direction)
     depth = torch.arange(0, 12, 1e-3, dtype=torch.float64)[:, None, None, None]
     points = state.position[:, :, None] + direction * depth
