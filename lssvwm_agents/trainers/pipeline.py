@@ -339,16 +339,16 @@ def _stored(
     longest = max(length for _, length in training.curriculum)
     if dataset.min_length < longest:
         raise UserError(
-            f"every episode of `{store.path}` must have at least the {longest} frames of the longest window, got "
-            f"one of {dataset.min_length}: shorten --training.curriculum or collect longer episodes."
+            f"every episode of `{store.path}` must have at least the {longest} frames of the longest window, "
+            f"got one of {dataset.min_length}: shorten --training.curriculum or collect longer episodes."
         )
     length = training.validation_context + training.validation_horizon
     if training.num_validation_episodes == 0:
         return FixedData(dataset), None
     if held_out.min_length < length:
         raise UserError(
-            f"every held-out episode of `{store.path}` must have the validation's {length} frames, got one of "
-            f"{held_out.min_length}: shorten --training.validation-context, or pass "
+            f"every held-out episode of `{store.path}` must have the validation's {length} frames, got one "
+            f"of {held_out.min_length}: shorten --training.validation-context, or pass "
             "--training.num-validation-episodes 0."
         )
     frames = np.stack([store.episode(index).frames[:length] for index in held_out_range])

@@ -48,8 +48,8 @@ def find_model(name_or_path: str | Path) -> Path | str:
     if isinstance(name_or_path, str) and _HUB_ID.fullmatch(text) and not local:
         return text
     raise UserError(
-        f"There is no world model `{text}`: give a folder made by `lssvwm train`, a shipped model ({shipped}), "
-        "or a Hugging Face id such as org/name."
+        f"There is no world model `{text}`: give a folder made by `lssvwm train`, "
+        f"a shipped model ({shipped}), or a Hugging Face id such as org/name."
     )
 
 
