@@ -15,6 +15,7 @@ from lssvwm_agents.worldmodel import (
     tokenizer_loss,
     world_model_loss,
 )
+from lssvwm_agents.worldmodel.objectives import predicts_itself
 
 OBJECTIVES = pytest.mark.parametrize("objective", ["teacher_forcing", "diffusion_forcing"])
 PARTS = ("denoising", "reward", "continuation", "value", "proprio")
@@ -234,27 +235,61 @@ def test_teacher_forcing_denoises_every_frame_from_the_frames_before(monkeypatch
     assert (noise <= 0.1 * 3).all()
 
 
-def test_self_prediction_replaces_the_end_of_the_clean_stream(monkeypatch):
-    model = micro_model(imagined_noise_level=0.05)
+@pytest.mark.parametrize("passes", [1, 3])
+@pytest.mark.parametrize("recurrence", ["ssd", "rotary_ssd"])
+def test_self_prediction_ends_the_clean_stream_with_a_rollout(passes, recurrence, monkeypatch):
+    """After n passes the model's first n own frames are those that `imagine` makes from the real ones."""
+    model = micro_model(imagined_noise_level=0.05, recurrence=recurrence)
     batch = window_batch(model, 8, 6)
     calls = []
     forward = model.backbone.forward
 
     def spy(write, read, layers, **options):
-        out = forward(write, read, layers, **options)
-        calls.append((write, read, out, torch.is_grad_enabled()))
-        return out
+        calls.append((write, read, torch.is_grad_enabled()))
+        return forward(write, read, layers, **options)
 
     monkeypatch.setattr(model.backbone, "forward", spy)
-    loss, _ = loss_of(model, batch, config=ObjectiveConfig(self_prediction_share=1.0))
-    assert torch.isfinite(loss) and len(calls) == 2
-    (first_write, first_read, first_out, with_grad), (write, _, _, _) = calls
-    assert not with_grad and (first_read.noise_level == 1).all()
-    own = (write.latents == first_out.clean).flatten(2).all(-1)
-    real = (write.latents == first_write.latents).flatten(2).all(-1)
-    assert (own | real).all() and real[:, 0].all() and own.any()
-    assert (own.long().diff(dim=1) >= 0).all()
-    assert (write.noise_level[own] == 0.05).all()
+    config = ObjectiveConfig(
+        self_prediction_share=1.0,
+        self_prediction_passes=passes,
+        clean_noise_max=0.0,
+        action_dropout=0.0,
+        proprio_dropout=0.0,
+    )
+    loss, _ = loss_of(model, batch, config=config)
+    assert torch.isfinite(loss) and len(calls) == passes + 1
+    for _, read, with_grad in calls[:-1]:
+        assert not with_grad and (read.noise_level == 1).all() and not read.latents.any()
+    write, _, with_grad = calls[-1]
+    assert with_grad
+    real = (write.latents == batch.latents).flatten(2).all(-1)
+    assert real[:, 0].all() and not real.all() and (real.long().diff(dim=1) <= 0).all()
+    assert torch.equal(write.noise_level, torch.where(real, 0.0, 0.05).to(write.noise_level))
+    lengths = real.sum(1).tolist()
+    assert min(lengths) <= 3 < max(lengths)
+    for row, first in enumerate(lengths):
+        last = min(first + passes, 6)
+        if first == last:
+            continue
+        mine = slice(row, row + 1)
+        context = (x[mine, :first] for x in (batch.latents, batch.actions, batch.proprio))
+        state, _ = model.observe_latents(model.initial_state(1), *context)
+        _, rollout = model.imagine(state, batch.actions[mine, first:last], batch.proprio[mine, first:last])
+        torch.testing.assert_close(write.latents[mine, first:last], rollout.latent, rtol=1e-6, atol=1e-6)
+
+
+def test_the_seed_decides_which_updates_predict_themselves():
+    config = ObjectiveConfig(self_prediction_share=0.2)
+    decisions = [predicts_itself(seed, config) for seed in range(2000)]
+    assert decisions == [predicts_itself(seed, config) for seed in range(2000)]
+    assert 0.15 < sum(decisions) / 2000 < 0.25
+    assert not any(predicts_itself(seed, ObjectiveConfig()) for seed in range(100))
+    model = micro_model()
+    batch = window_batch(model, 3, 6)
+    for seed in range(4):
+        chosen = predicts_itself(seed, config)
+        told = world_model_loss(model, batch, generator(seed), config, self_predict=chosen)[0]
+        assert torch.equal(loss_of(model, batch, seed, config)[0], told)
 
 
 def test_bad_shares_are_named():
