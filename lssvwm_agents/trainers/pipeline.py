@@ -86,7 +86,6 @@ def _run(
         "store": None if options.store is None else str(options.store.resolve()),
         "tokenizer": options.tokenizer,
         "init": options.init,
-        "world_size": process.world_size,
     }
     if process.is_main:
         claim(options.out, settings)

@@ -59,8 +59,8 @@ def validate_world_model(
     ``one_step_psnr`` predicts each frame from the real ones before it; ``imagined_psnr`` goes on from
     ``context`` real frames with the true actions alone, beside ``copy_last_psnr`` and the tokenizer's own
     ceiling; ``recall_mse`` is the error of latents shown a second time, walking back, at least half the
-    window later, beside ``fresh_mse``, that of the same frames of the clock in ordinary windows (1 is the error
-    of knowing nothing). ``return_correlation`` compares imagined and real sums of rewards over the horizon.
+    window later, beside ``fresh_mse``, that of frames as late in ordinary windows (1 is the error of knowing
+    nothing). ``return_correlation`` compares imagined and real sums of rewards over the horizon.
     """
     context, horizon = held_out.context, held_out.horizon
     length = context + horizon

@@ -43,7 +43,7 @@ def lines(tmp_path):
 
 def test_it_learns_logs_and_validates(tmp_path):
     training = loop(tmp_path)
-    result = training.run(lambda update, progress: share(3.0), lambda: {"val/x": float(training.module.x)})
+    result = training.run(lambda update, progress: share(3.0), lambda: {"val/x": training.module.x.item()})
     assert result.finished and result.update == 60
     assert float(training.module.x.detach()) == pytest.approx(3.0, abs=0.1)
     written = lines(tmp_path)
