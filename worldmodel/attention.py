@@ -1,9 +1,11 @@
-"""Dense local attention over frames: all tokens of a frame and of the last ``k`` frames (LSSVWM, arXiv 2505.20171, 4.2).
+"""Dense local attention over a frame and the last ``k`` frames (LSSVWM, arXiv 2505.20171, section 4.2).
 
-Before an episode's first frame stand frames of zero keys and zero values: attention then has somewhere to look, and a fresh
-state is all zeros. Positions in time are relative (RoPE on the offset inside the window), so nothing grows with the video.
+Before an episode's first frame stand frames of zero keys and zero values: attention then has somewhere to
+look, and a fresh state is all zeros. Positions in time are relative (RoPE on the offset inside the window),
+so nothing grows with the video.
 
-Shape legend: B batch  T frames  S tokens of a frame  H heads  E head channels  K window  C chunks of c frames.
+Shape legend: B batch  T frames  S tokens of a frame  H heads  E head channels  K window
+    C chunks of c frames
 """
 
 from __future__ import annotations
@@ -42,7 +44,8 @@ class FrameAttention(nn.Module):
     ) -> tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor, torch.Tensor]:
         """Attend; arguments and results as :meth:`lssvwm_agents.worldmodel.ssm.BlockScan.forward`.
 
-        Writing tokens of frame t see writing tokens of frames t-K .. t; reading ones those of t-K .. t-1 and their own frame.
+        Writing tokens of frame t see writing tokens of frames t-K .. t; reading ones those of t-K .. t-1 and
+        their own frame.
         """
         if write is None:
             assert read_only is not None and read_only.shape[1] == 1
@@ -84,10 +87,12 @@ def _attend(
 
     Args:
         q: (B,T,S,H,E) queries.
-        keys: (B,K+T,S,H,E), from K frames before the first query's frame to the last query's own; with ``own``, (B,K+T-1,...).
+        keys: (B,K+T,S,H,E), from K frames before the first query's frame to the last query's own; with
+            ``own``, (B,K+T-1,...).
         values: As ``keys``.
         window: K.
-        own: Keys and values (B,T,S,H,E) that queries of the same frame see instead of the frame's entry in ``keys``.
+        own: Keys and values (B,T,S,H,E) that queries of the same frame see instead of the frame's entry in
+            ``keys``.
 
     Returns:
         (B,T,S,H,E).
@@ -122,7 +127,7 @@ def _attend(
 
 
 def _rotate_half(tensor: torch.Tensor, angles: torch.Tensor) -> torch.Tensor:
-    """Rotate half of the channels of (B,C,frames,S,H,E) by (frames, E/4) angles; the other half carries no position."""
+    """Rotate half of the channels of (B,C,frames,S,H,E) by (frames, E/4) angles; the rest has no position."""
     turned, still = tensor.chunk(2, dim=-1)
     return torch.cat([rotate(turned, angles[:, None, None, :]), still], dim=-1)
 

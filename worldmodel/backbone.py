@@ -36,7 +36,7 @@ class Frames(NamedTuple):
 
 
 class BackboneOutput(NamedTuple):
-    """``features`` (B,T,F) of the writing frames, ``clean`` (B,T,C,h,w) predicted latents, and the layers' memory."""
+    """``features`` (B,T,F) of the writing frames, ``clean`` (B,T,C,h,w) predicted latents, and memory."""
 
     features: torch.Tensor | None
     clean: torch.Tensor | None
@@ -95,7 +95,8 @@ class Backbone(nn.Module):
 
         Args:
             write: Frames that enter memory, or None.
-            read: Frames to be denoised: frame t sees memory up to frame t-1 of ``write``. Without ``write``, T = 1.
+            read: Frames to be denoised: frame t sees memory up to frame t-1 of ``write``. Without ``write``,
+                T = 1.
             layers: Memory before the first frame.
             denoise_writes: Predict clean latents of the writing frames instead (diffusion forcing).
         """

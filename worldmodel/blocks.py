@@ -1,4 +1,4 @@
-"""Cutting the token grid into blocks, each a sequence of its own through time (LSSVWM, arXiv 2505.20171, section 4.1)."""
+"""Cutting the token grid into blocks, each a sequence through time (LSSVWM, arXiv 2505.20171, 4.1)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def to_blocks(tokens: torch.Tensor, block: int) -> torch.Tensor:
 
 
 def from_blocks(sequences: torch.Tensor, block: int, grid: tuple[int, int]) -> torch.Tensor:
-    """(B * num_blocks, T * block**2, D) -> (B,T,h,w,D): the inverse of :func:`to_blocks` for a grid of (h, w)."""
+    """(B * num_blocks, T * block**2, D) -> (B,T,h,w,D): the inverse of :func:`to_blocks`; grid is (h, w)."""
     height, width = grid
     rows, columns = height // block, width // block
     batch, channels = sequences.shape[0] // (rows * columns), sequences.shape[-1]

@@ -19,7 +19,7 @@ _T = TypeVar("_T")
 
 
 def save_whole(save: Callable[[Path], _T], target: Path) -> _T:
-    """Let ``save`` fill a folder of its own, then move its files into ``target``, one atomic replacement each.
+    """Let ``save`` fill a folder of its own, then move its files into ``target``, each atomically.
 
     A model card that is there already stays: it may have been written by hand.
     """
@@ -36,7 +36,7 @@ def save_whole(save: Callable[[Path], _T], target: Path) -> _T:
 
 
 def find_weights(model_id: str, **download: Any) -> str:
-    """Path of the weights of a model in a local folder, or of one on the Hugging Face Hub, downloaded if need be.
+    """Path of the weights of a model in a local folder, or on the Hugging Face Hub (then downloaded).
 
     Raises:
         FileNotFoundError: If the local folder has none.

@@ -1,4 +1,4 @@
-"""One conditioning vector per frame: noise level, action and odometry, summed, for AdaLN (LSSVWM; DiT, arXiv 2212.09748)."""
+"""One vector per frame for AdaLN (DiT, arXiv 2212.09748): noise level, action and odometry, summed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ NUM_OCTAVES = 5
 
 
 class FrameConditioning(nn.Module):
-    """Embeds noise level, action and odometry; each of the latter two may be unknown and is then a learned null."""
+    """Embeds noise level, action and odometry; an unknown action or odometry is a learned null."""
 
     def __init__(self, width: int, action_dim: int, proprio_dim: int) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ class FrameConditioning(nn.Module):
 
 
 def _octaves(x: torch.Tensor) -> torch.Tensor:
-    """(..., P) -> (..., P * (1 + 2 * NUM_OCTAVES)): the value, and sines and cosines at doubling frequencies."""
+    """(..., P) -> (..., P * (1 + 2 * NUM_OCTAVES)): the value, sines and cosines at doubling rates."""
     scale = 2.0 ** torch.arange(NUM_OCTAVES, device=x.device, dtype=x.dtype)
     phase = x[..., None] * scale
     return torch.cat([x[..., None], torch.sin(phase), torch.cos(phase)], dim=-1).flatten(-2)

@@ -1,11 +1,13 @@
 """Many futures of one past: forks share the past's state and keep only their own few tokens.
 
-A private copy of the state costs N*P numbers a head to read and write for every imagined token. Over a short horizon it is
-cheaper to leave the shared state where it is and to hold a fork's own tokens in attention form, the other side of the
-state-space duality (arXiv 2405.21060, section 6): a query meets the shared state once, decayed, and every own token once.
+A private copy of the state costs N*P numbers a head to read and write for every imagined token. Over a short
+horizon it is cheaper to leave the shared state where it is and to hold a fork's own tokens in attention form,
+the other side of the state-space duality (arXiv 2405.21060, section 6): a query meets the shared state once,
+decayed, and every own token once.
 
 Shape legend, beside the one of ``scan.py``:
-    B pasts   n forks of each (row b*n + i)   R = B*n*num_blocks   L tokens since the fork   S tokens of the new frame
+    B pasts   n forks of each (row b*n + i)   R = B*n*num_blocks   L tokens since the fork
+    S tokens of the new frame
 """
 
 from __future__ import annotations

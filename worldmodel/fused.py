@@ -7,5 +7,5 @@ import torch.nn.functional as F
 
 
 def rms_norm(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """Root-mean-square normalisation of the last dimension, in x's own dtype (mixed dtypes would miss the fused kernel)."""
+    """Root-mean-square normalisation of the last dimension in x's dtype (others miss the fused kernel)."""
     return F.rms_norm(x, x.shape[-1:], weight.to(x.dtype))

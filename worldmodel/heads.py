@@ -1,7 +1,8 @@
 """What the features of a clean frame say: reward, continuation, value, and the next odometry.
 
-Reward and value are categorical over bins spaced evenly in symlog (two-hot; DreamerV3, arXiv 2301.04104, section "Critic
-learning"); the prediction is the mean of the bins in plain units, so that rare rewards are not biased.
+Reward and value are categorical over bins spaced evenly in symlog (two-hot; DreamerV3, arXiv 2301.04104,
+section "Critic learning"); the prediction is the mean of the bins in plain units, so that rare rewards are
+not biased.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """The world model: a long-memory video simulator that observes real frames and imagines new ones.
 
-Long-Context State-Space Video World Models (Po et al. 2025, arXiv 2505.20171), with actions in place of given poses, one frame
-at a time, differentiable, and with heads for reward, continuation, value and odometry.
+Long-Context State-Space Video World Models (Po et al. 2025, arXiv 2505.20171), with actions in place of given
+poses, one frame at a time, differentiable, and with heads for reward, continuation, value and odometry.
 """
 
-# Annotations stay objects here (no postponed evaluation): the hub mixin reads the type of `config` to rebuild it.
+# No postponed evaluation of annotations here: the hub mixin reads the type of `config` to rebuild it.
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -34,7 +34,8 @@ class Prediction:
         reward: (B[, T]) expected reward that comes with the frame.
         continuation: (B[, T]) probability that the episode goes on after it.
         proprio: (B, [T,] P) odometry, or None for a model without.
-        value: (B[, T]) expected discounted sum of the rewards after it, under the policy that made the training data, or None.
+        value: (B[, T]) expected discounted sum of the rewards after it, under the policy that made the
+            training data, or None.
     """
 
     latent: torch.Tensor
@@ -50,9 +51,10 @@ class WorldModel(
     PyTorchModelHubMixin,
     library_name="lssvwm-agents",
 ):
-    """A differentiable simulator with long memory. It is also a planner's ``Dynamics``: it has ``step`` and ``repeat``.
+    """A differentiable simulator with long memory; having ``step`` and ``repeat``, a planner's ``Dynamics``.
 
-    Shapes: B batch, T frames, A action width (one-hot for discrete actions), P odometry width. ``actions[:, t]`` led to frame t.
+    Shapes: B batch, T frames, A action width (one-hot for discrete actions), P odometry width.
+    ``actions[:, t]`` led to frame t.
     """
 
     def __init__(self, config: WorldModelConfig) -> None:
@@ -85,7 +87,7 @@ class WorldModel(
                 module.backend = backend
         return self
 
-    # --- state -------------------------------------------------------------------------------------------------------------
+    # --- state ------------------------------------------------------------------------------------
 
     def initial_state(self, batch_size: int) -> WorldState:
         """The state before an episode's first frame, for ``batch_size`` episodes."""
@@ -100,10 +102,10 @@ class WorldModel(
         )
 
     def repeat(self, state: WorldState, n: int) -> WorldState:
-        """Fork every row n times (row b*n + i is the i-th fork of row b). The forks share the past's scan state."""
+        """Fork every row n times (row b*n + i: the i-th of row b); forks share the past's scan state."""
         return state.fork(n, self.backbone.scan_groups)
 
-    # --- real frames -------------------------------------------------------------------------------------------------------
+    # --- real frames ------------------------------------------------------------------------------
 
     def observe(
         self,
@@ -120,11 +122,12 @@ class WorldModel(
             frames: (B,T,3,H,W) in [0, 1].
             actions: (B,T,A); ``actions[:, t]`` led to frame t.
             proprio: (B,T,P) odometry, or None where there is none.
-            action_known: (B,T) False where no action led to the frame (the first after a reset). Default: for discrete actions,
-                where the row is not all zeros; for continuous ones, everywhere.
+            action_known: (B,T) False where no action led to the frame (the first after a reset). Default: for
+                discrete actions, where the row is not all zeros; for continuous ones, everywhere.
 
         Returns:
-            The new state and the frames' features (B,T,F). Cutting a video into several calls changes nothing.
+            The new state and the frames' features (B,T,F). Cutting a video into several calls changes
+            nothing.
 
         Raises:
             ValueError: If a shape does not fit.
@@ -157,7 +160,8 @@ class WorldModel(
             proprio = latents.new_zeros(batch, time, self.config.proprio_dim)
         elif proprio.shape != (batch, time, self.config.proprio_dim):
             raise ValueError(
-                f"`proprio` must be (B, T, P)={(batch, time, self.config.proprio_dim)}, got {tuple(proprio.shape)}."
+                f"`proprio` must be (B, T, P)={(batch, time, self.config.proprio_dim)}, "
+                f"got {tuple(proprio.shape)}."
             )
         frames = Frames(
             latents=latents,
@@ -169,7 +173,7 @@ class WorldModel(
         )
         return self._write(state, frames)
 
-    # --- imagined frames ---------------------------------------------------------------------------------------------------
+    # --- imagined frames --------------------------------------------------------------------------
 
     def step(
         self,
@@ -234,7 +238,7 @@ class WorldModel(
         num_denoising_steps: int = 1,
         generator: torch.Generator | None = None,
     ) -> tuple[WorldState, Prediction]:
-        """Imagine ``T`` frames under actions (B,T,A) and, where it is known, odometry (B,T,P). Differentiable in all of them."""
+        """Imagine ``T`` frames under actions (B,T,A) and known odometry (B,T,P), if any. Differentiable."""
         self._check_actions(actions, (state.batch_size, actions.shape[1] if actions.ndim == 3 else -1))
         predictions = []
         for t in range(actions.shape[1]):
@@ -247,7 +251,7 @@ class WorldModel(
         """Latents (..., C, h, w) -> frames (..., 3, H, W) in [0, 1]."""
         return self.tokenizer.decode(latent)
 
-    # --- files -------------------------------------------------------------------------------------------------------------
+    # --- files ------------------------------------------------------------------------------------
 
     def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> str | None:
         """Write config.json and model.safetensors, each whole or not at all."""
@@ -270,14 +274,14 @@ class WorldModel(
         config: WorldModelConfig | None = None,
         **download: Any,
     ) -> Self:
-        """What ``from_pretrained`` of the hub mixin calls: build the model around its weights, all of them."""
+        """Called by ``from_pretrained`` of the hub mixin: build the model around its weights, all of them."""
         if config is None:
             raise missing(model_id, CONFIG)
         model = cls(config)
         load_weights(model, find_weights(model_id, **download), map_location)
         return model.to(map_location).eval()
 
-    # --- inside ------------------------------------------------------------------------------------------------------------
+    # --- inside -----------------------------------------------------------------------------------
 
     def _write(self, state: WorldState, frames: Frames) -> tuple[WorldState, torch.Tensor]:
         out = self.backbone(frames, None, state.layers)

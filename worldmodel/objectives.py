@@ -1,7 +1,7 @@
-"""What training minimises. Pure functions of a module and a batch; every draw comes from the generator that is handed in.
+"""What training minimises: pure functions of a module, a batch and the generator of every draw.
 
-For data-parallel training noise is drawn for the global batch and each process takes its rows: a run on two processes sees the
-numbers of a run on one.
+For data-parallel training noise is drawn for the global batch and each process takes its rows: a run on two
+processes sees the numbers of a run on one.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class TokenizerLossConfig:
     Attributes:
         mse: Weight of the squared error.
         mae: Weight of the absolute error.
-        latent_penalty: Weight of the mean squared latent beyond 3 deviations' worth, which keeps latents bounded.
+        latent_penalty: Weight of the mean squared latent, which keeps latents bounded.
     """
 
     mse: float = 1.0
@@ -51,12 +51,15 @@ class ObjectiveConfig:
     """How noise is drawn and what each part of the loss weighs.
 
     Attributes:
-        full_noise_share: Share of frames denoised from pure noise (level 1): the ones that must be recalled or predicted.
+        full_noise_share: Share of frames denoised from pure noise (level 1): the ones that must be recalled
+            or predicted.
         clean_noise_max: The clean stream carries noise of a level uniform in [0, this], told to the model.
         action_dropout: Share of windows whose actions are hidden.
         proprio_dropout: Share of windows whose odometry is hidden.
-        self_prediction_share: Share of updates in which the end of the clean stream is the model's own predictions.
-        self_prediction_passes: How often these are made from one another: n passes give rollouts n frames deep.
+        self_prediction_share: Share of updates in which the end of the clean stream is the model's own
+            predictions.
+        self_prediction_passes: How often these are made from one another: n passes give rollouts n frames
+            deep.
         clean_prefix_share: Diffusion forcing: share of windows with a clean prefix longer than half.
         reward_weight: Of the reward head's cross-entropy.
         continuation_weight: Of the continuation head's cross-entropy.
@@ -113,7 +116,7 @@ class _Draws:
 
 
 def predicts_itself(seed: int, config: ObjectiveConfig) -> bool:
-    """Whether the update whose noise is seeded by ``seed`` trains on the model's own predictions; decided on the host."""
+    """Whether the update of this noise seed trains on the model's own predictions; decided on the host."""
     return random.Random(seed).random() < config.self_prediction_share
 
 
@@ -135,7 +138,8 @@ def world_model_loss(
         config: Noise and weights.
         row_offset: First row of this process's share of the global batch.
         global_rows: Rows of the global batch; None if this is all of it.
-        self_predict: Whether the end of the clean stream is the model's own; None to let the generator's seed decide.
+        self_predict: Whether the end of the clean stream is the model's own; None to let the generator's seed
+            decide.
 
     Returns:
         A scalar, and its parts for logging (detached scalars).
@@ -229,7 +233,7 @@ def _teacher_forcing(
 def _diffusion_forcing(
     model: WorldModel, batch: WindowBatch, proprio: torch.Tensor, config: ObjectiveConfig, draws: _Draws
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Noisy frames write (Chen et al. 2024, arXiv 2407.01392), with the clean prefix of LSSVWM's section 4.3."""
+    """Noisy frames write (Chen et al. 2024, arXiv 2407.01392), after LSSVWM's clean prefix (section 4.3)."""
     latents = batch.latents.to(model.backbone.position.dtype)
     rows, time = latents.shape[:2]
     level = draws.uniform(time)

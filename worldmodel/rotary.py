@@ -1,7 +1,8 @@
 """Rotation of channel pairs by data-dependent or positional angles.
 
-Rotating B and C by a running angle turns a real state-space recurrence into a complex one (Mamba-3, arXiv 2603.15569): the
-state itself need not know. A state that only shrinks cannot count modulo n; one that rotates can.
+Rotating B and C by a running angle turns a real state-space recurrence into a complex one (Mamba-3, arXiv
+2603.15569): the state itself need not know. A state that only shrinks cannot count modulo n; one that rotates
+can.
 """
 
 from __future__ import annotations
@@ -29,6 +30,6 @@ def wrap(angle: torch.Tensor) -> torch.Tensor:
 
 
 def time_angles(positions: int, pairs: int, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
-    """RoPE angles (positions, pairs) for short windows of frames (Su et al. 2021): wavelengths from 6 to 60 frames."""
+    """RoPE angles (positions, pairs) for short windows (Su et al. 2021): wavelengths from 6 to 60 frames."""
     frequency = torch.logspace(0.0, -1.0, pairs, device=device, dtype=dtype)
     return torch.arange(positions, device=device, dtype=dtype)[:, None] * frequency

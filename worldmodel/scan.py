@@ -5,8 +5,9 @@ The recurrence is Mamba-2's state-space duality (SSD; Dao and Gu 2024, arXiv 240
     state[l] = exp(dt[l] * a) * state[l-1] + dt[l] * outer(x[l], b[l])
     y[l]     = state[l] @ c[l]
 
-Tokens come in frames of ``S`` tokens. Beside the tokens that *write*, tokens may only *read*: a reading token of frame t sees
-the state as it stood after frame t-1 and leaves no trace (that is how a frame is denoised without touching memory).
+Tokens come in frames of ``S`` tokens. Beside the tokens that *write*, tokens may only *read*: a reading token
+of frame t sees the state as it stood after frame t-1 and leaves no trace (that is how a frame is denoised
+without touching memory).
 
 Shape legend, for this file and every backend:
     R rows (batch x blocks)   L = T*S tokens in time order   S tokens per frame and block
@@ -33,7 +34,7 @@ class Writes(NamedTuple):
 
 
 class ScanOutput(NamedTuple):
-    """``y`` (R,L,H,P) of the writing tokens, ``y_read`` (R,L,H,P) or None, and ``state`` (R,H,P,N) at the end."""
+    """``y`` (R,L,H,P) of the writing tokens, ``y_read`` (R,L,H,P) or None, ``state`` (R,H,P,N) at the end."""
 
     y: torch.Tensor
     y_read: torch.Tensor | None
@@ -58,9 +59,9 @@ def scan(
         state: (R,H,P,N) state before the first token.
         c_read: (R,L,G,N) queries of the reading tokens, frame by frame as the writing ones, or None.
         tokens_per_frame: ``S``; must divide L.
-        backend: ``reference`` steps token by token; ``chunked`` is matrix form in plain PyTorch; ``mamba`` calls
-            mamba-ssm's Triton kernel (CUDA only); ``auto`` takes ``mamba`` for long CUDA sequences without
-            reads where it is installed, else ``chunked``.
+        backend: ``reference`` steps token by token; ``chunked`` is matrix form in plain PyTorch; ``mamba``
+            calls mamba-ssm's Triton kernel (CUDA only); ``auto`` takes ``mamba`` for long CUDA sequences
+            without reads where it is installed, else ``chunked``.
         chunk_size: Tokens computed at once (rounded to whole frames); changes no result.
 
     Raises:

@@ -1,7 +1,8 @@
 """The scan in matrix form, chunk by chunk (SSD, arXiv 2405.21060, section 6), in plain PyTorch.
 
-Within a chunk of ``Q`` tokens every query meets every key once, weighted by the decay between them; between chunks only the
-state passes. Reading tokens are further queries on the same keys: they double the queries, not the keys.
+Within a chunk of ``Q`` tokens every query meets every key once, weighted by the decay between them; between
+chunks only the state passes. Reading tokens are further queries on the same keys: they double the queries,
+not the keys.
 """
 
 from __future__ import annotations

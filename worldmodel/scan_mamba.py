@@ -1,7 +1,8 @@
 """The scan by mamba-ssm's Triton kernel (``pip install "lssvwm-agents[mamba]"``, CUDA only).
 
-The kernel knows no reading tokens. Each frame is therefore laid out as [reading tokens with dt = 0, writing tokens]: a dt of
-exactly zero neither decays nor writes, so the reading tokens see the state after the frame before. The lengths double.
+The kernel knows no reading tokens. Each frame is therefore laid out as [reading tokens with dt = 0, writing
+tokens]: a dt of exactly zero neither decays nor writes, so the reading tokens see the state after the frame
+before. The lengths double.
 """
 
 from __future__ import annotations

@@ -1,10 +1,12 @@
 """Block-wise state-space memory: every block of the token grid is a sequence through time with its own state.
 
-The projections are Mamba-2's (arXiv 2405.21060); ``rotary_ssd`` adds Mamba-3's data-dependent rotation of B and C. There is no
-short convolution (a reading token must not see other noisy tokens, and local attention does its work), and with it goes the
-activation on b and c: keys of either sign can be told apart more sharply.
+The projections are Mamba-2's (arXiv 2405.21060); ``rotary_ssd`` adds Mamba-3's data-dependent rotation of B
+and C. There is no short convolution (a reading token must not see other noisy tokens, and local attention
+does its work), and with it goes the activation on b and c: keys of either sign can be told apart more
+sharply.
 
-Glossary: ``x`` the values written, ``z`` the output gate, ``b`` the key written at, ``c`` the key read at, ``dt`` the step.
+Glossary: ``x`` the values written, ``z`` the output gate, ``b`` the key written at, ``c`` the key read at,
+``dt`` the step.
 """
 
 from __future__ import annotations
@@ -19,8 +21,8 @@ from torch import nn
 from lssvwm_agents.worldmodel import rotary
 from lssvwm_agents.worldmodel.blocks import from_blocks, num_blocks, to_blocks
 from lssvwm_agents.worldmodel.config import BackboneConfig
-from lssvwm_agents.worldmodel.fused import rms_norm
 from lssvwm_agents.worldmodel.forked_scan import ForkedScan, forked_read, forked_write
+from lssvwm_agents.worldmodel.fused import rms_norm
 from lssvwm_agents.worldmodel.scan import Backend, Writes, read, scan
 from lssvwm_agents.worldmodel.state import ScanMemory
 
@@ -84,8 +86,8 @@ class BlockScan(nn.Module):
 
         Args:
             write: (B,T,h,w,D) tokens that enter memory, or None.
-            read_only: (B,T,h,w,D) tokens; those of frame t see memory as it stood after the writes of frame t-1. Without
-                ``write``, T must be 1.
+            read_only: (B,T,h,w,D) tokens; those of frame t see memory as it stood after the writes of frame
+                t-1. Without ``write``, T must be 1.
             state: (B, num_blocks, H, P, N), or forks of one (then T must be 1).
             angle: (B, num_blocks, H, N/2 or 0).
 

@@ -1,6 +1,7 @@
 """What the world model remembers: tensors of constant size, carried in the open.
 
-All tensors lead with the batch. The state of a fresh episode is all zeros, so that forgetting is a multiplication by zero.
+All tensors lead with the batch. The state of a fresh episode is all zeros, so that forgetting is a
+multiplication by zero.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ class LayerState:
     """Memory of one layer.
 
     Attributes:
-        scan: (B, num_blocks, H, P, N) state of every block's recurrence, or forks of one; (B, 0) without memory.
+        scan: (B, num_blocks, H, P, N) state of every block's recurrence, or forks of one; (B, 0) without
+            memory.
         angle: (B, num_blocks, H, N/2) running rotation in radians; last size 0 unless ``rotary_ssd``.
         keys: (B, k, h*w, heads, d) keys of the last k frames, oldest first; zero before the episode began.
         values: (B, k, h*w, heads, d).

@@ -55,7 +55,8 @@ class Tokenizer(nn.Module):
             raise ValueError(f"frames must be floats in [0, 1], got {frames.dtype}: divide bytes by 255.")
         if frames.shape[-3:] != (3, size, size):
             raise ValueError(
-                f"frames must be (..., 3, {size}, {size}) in [0, 1] for this tokenizer, got {tuple(frames.shape)}."
+                f"frames must be (..., 3, {size}, {size}) in [0, 1] for this tokenizer, "
+                f"got {tuple(frames.shape)}."
             )
         flat = frames.reshape(-1, *frames.shape[-3:]).to(self.latent_mean.dtype)
         latents: torch.Tensor = self.standardise(self.encoder(2.0 * flat - 1.0))
