@@ -61,8 +61,10 @@ def test_the_same_generator_gives_the_same_loss(objective):
     assert not torch.equal(loss_of(model, batch)[0], loss_of(model, batch, seed=1)[0])
 
 
-@OBJECTIVES
-@pytest.mark.parametrize("self_prediction_share", [0.0, 1.0])
+@pytest.mark.parametrize(
+    ("objective", "self_prediction_share"),
+    [("teacher_forcing", 0.0), ("teacher_forcing", 1.0), ("diffusion_forcing", 0.0)],
+)
 def test_a_small_batch_can_be_overfitted(objective, self_prediction_share):
     torch.manual_seed(0)
     model = WorldModel(
@@ -93,8 +95,10 @@ def gradients_of(model, loss):
     return torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
 
 
-@OBJECTIVES
-@pytest.mark.parametrize("self_prediction_share", [0.0, 1.0])
+@pytest.mark.parametrize(
+    ("objective", "self_prediction_share"),
+    [("teacher_forcing", 0.0), ("teacher_forcing", 1.0), ("diffusion_forcing", 0.0)],
+)
 def test_two_shares_averaged_are_the_whole_batch(objective, self_prediction_share):
     """Data-parallel: each process takes its rows; the mean of their gradients is the single process's."""
     model = micro_model(objective=objective)
