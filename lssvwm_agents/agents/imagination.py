@@ -1,36 +1,99 @@
-"""The world model as a planner's dynamics, with its frames counted."""
+"""The world model as a planner's dynamics: its frames are counted, and a CPU's cores share the rows."""
 
 from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 
 from lssvwm_agents.worldmodel import Prediction, WorldModel, WorldState
 
+T = TypeVar("T")
 
-class CountedImagination:
+
+@dataclass(frozen=True)
+class SharedState:
+    """Memory of imagined futures, cut into parts of consecutive rows: one for each thread."""
+
+    parts: tuple[WorldState, ...]
+
+
+@functools.cache
+def _workers(num_threads: int) -> ThreadPoolExecutor:
+    """Threads that compute every operation by themselves."""
+    return ThreadPoolExecutor(num_threads, "imagine", initializer=lambda: torch.set_num_threads(1))
+
+
+class Imagination:
     """A :class:`~lssvwm_agents.planners.Dynamics` that imagines with a world model and counts frames.
+
+    With ``num_threads`` above 1 each thread carries its own part of the rows through every step. For the many
+    small operations of a small model that is faster than sharing each operation among all threads, and it does
+    not collapse when other programs want the cores. Only for one denoising step, which draws no noise.
 
     Args:
         model: The world model.
         num_denoising_steps: Of every imagined frame.
         generator: Noise of the imagined frames.
+        num_threads: Threads that share the rows.
     """
 
     def __init__(
-        self, model: WorldModel, num_denoising_steps: int = 1, generator: torch.Generator | None = None
+        self,
+        model: WorldModel,
+        num_denoising_steps: int = 1,
+        generator: torch.Generator | None = None,
+        num_threads: int = 1,
     ) -> None:
         self.model = model
         self.num_denoising_steps = num_denoising_steps
         self.generator = generator
+        self.num_threads = num_threads if num_denoising_steps == 1 else 1
         self.imagined_frames = 0
 
-    def step(self, state: WorldState, action: torch.Tensor) -> tuple[WorldState, Prediction]:
-        """Imagine one frame for every row, given its action (B, A)."""
+    def repeat(self, state: WorldState, n: int) -> WorldState | SharedState:
+        """Fork every row n times, in the order of ``repeat_interleave``, and give each thread its part."""
+        if self.num_threads == 1 or state.batch_size * n < self.num_threads:
+            return self.model.repeat(state, n)
+        rows = torch.arange(state.batch_size, device=state.features.device).repeat_interleave(n)
+        return SharedState(
+            self._together([lambda r=r: state.select(r) for r in rows.chunk(self.num_threads)])
+        )
+
+    def step(
+        self, state: WorldState | SharedState, action: torch.Tensor
+    ) -> tuple[WorldState | SharedState, Prediction]:
+        """Imagine one frame for every row, given its action (R, A)."""
         self.imagined_frames += action.shape[0]
+        if isinstance(state, WorldState):
+            return self._step(state, action)
+        actions = action.split([part.batch_size for part in state.parts])
+        pairs = zip(state.parts, actions, strict=True)
+        done = self._together([lambda s=s, a=a: self._step(s, a) for s, a in pairs])
+        return SharedState(tuple(part for part, _ in done)), _join([prediction for _, prediction in done])
+
+    def _step(self, state: WorldState, action: torch.Tensor) -> tuple[WorldState, Prediction]:
         return self.model.step(
             state, action, num_denoising_steps=self.num_denoising_steps, generator=self.generator
         )
 
-    def repeat(self, state: WorldState, n: int) -> WorldState:
-        """Fork every row n times, in the order of ``repeat_interleave``."""
-        return self.model.repeat(state, n)
+    def _together(self, jobs: list[Callable[[], T]]) -> tuple[T, ...]:
+        """Do the jobs in parallel, with gradients on or off as they are here."""
+        gradients = torch.is_grad_enabled()
+
+        def do(job: Callable[[], T]) -> T:
+            with torch.set_grad_enabled(gradients):
+                return job()
+
+        return tuple(_workers(self.num_threads).map(do, jobs))
+
+
+def _join(predictions: list[Prediction]) -> Prediction:
+    """Predictions of consecutive rows as one."""
+    names = ("latent", "features", "reward", "continuation", "proprio", "value")
+    columns = [[getattr(p, name) for p in predictions] for name in names]
+    return Prediction(*(None if c[0] is None else torch.cat(c) for c in columns))

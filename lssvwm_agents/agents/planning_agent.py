@@ -15,7 +15,7 @@ import torch
 
 from lssvwm_agents.agents.action_codec import ActionCodec
 from lssvwm_agents.agents.compatibility import check_spaces
-from lssvwm_agents.agents.imagination import CountedImagination
+from lssvwm_agents.agents.imagination import Imagination
 from lssvwm_agents.agents.observations import Observed, read_observation
 from lssvwm_agents.planners import ContinuousActions, Distribution, Plan, Planner
 from lssvwm_agents.seeding import fold_in
@@ -105,6 +105,7 @@ class PlanningAgent:
             frames: a control that shows what long memory is worth. None: all since the episode's start.
         action_space: Action space of one environment; by default what the model's configuration says, with
             the planner's bounds for a Box.
+        num_threads: Threads that share the imagined futures; see :class:`Imagination`.
 
     Raises:
         ValueError: If a number is out of range, or the planner's or environment's actions do not fit.
@@ -118,8 +119,13 @@ class PlanningAgent:
         num_denoising_steps: int = 1,
         memory_frames: int | None = None,
         action_space: gymnasium.Space | None = None,
+        num_threads: int = 1,
     ) -> None:
-        for name, value in (("replan_every", replan_every), ("num_denoising_steps", num_denoising_steps)):
+        for name, value in (
+            ("replan_every", replan_every),
+            ("num_denoising_steps", num_denoising_steps),
+            ("num_threads", num_threads),
+        ):
             if value < 1:
                 raise ValueError(f"`{name}` must be at least 1, got {value}.")
         if memory_frames is not None and memory_frames < 1:
@@ -132,6 +138,7 @@ class PlanningAgent:
         self.replan_every = replan_every
         self.num_denoising_steps = num_denoising_steps
         self.memory_frames = memory_frames
+        self.num_threads = num_threads
         self.codec = ActionCodec(action_space)
 
     @property
@@ -308,8 +315,8 @@ class PlanningAgent:
         before = time.perf_counter()
         stats = carry.stats
         warm_start = carry.warm_start if carry.plan is None else carry.plan.shift(carry.moves_played)
-        dynamics = CountedImagination(
-            self.model, self.num_denoising_steps, _noise(carry.seed, stats.plans, 1)
+        dynamics = Imagination(
+            self.model, self.num_denoising_steps, _noise(carry.seed, stats.plans, 1), self.num_threads
         )
         plan = self.planner.plan(
             dynamics,

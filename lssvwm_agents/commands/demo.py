@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lssvwm_agents.evaluate.planner_options import PlannerOptions
+from lssvwm_agents.evaluate.planner_options import PlannerOptions, claim_threads
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,7 @@ def run(args: DemoArgs) -> None:
         min_moves=args.min_moves,
         options=args.planner,
         allow_other_env=args.allow_other_env,
+        num_threads=claim_threads(),
         already_spent=time.perf_counter() - began,
     )
     report |= {"model": args.model, "model_sha256": model_sha256(args.model), **run_info(args.device)}

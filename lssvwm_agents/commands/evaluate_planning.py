@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lssvwm_agents.evaluate.planner_options import PlannerOptions
+from lssvwm_agents.evaluate.planner_options import PlannerOptions, claim_threads
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,7 @@ def run(args: EvaluatePlanningArgs) -> None:
         memory_frames=args.memory_cut,
         envs_at_once=args.envs_at_once,
         allow_other_env=args.allow_other_env,
+        num_threads=claim_threads(),
     )
     result |= {"model": args.model, "model_sha256": model_sha256(args.model), **run_info(args.device)}
     print(f"{'policy':<16}{'mean':>8}   95 % interval")

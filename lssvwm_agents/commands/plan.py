@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lssvwm_agents.evaluate.planner_options import PlannerOptions
+from lssvwm_agents.evaluate.planner_options import PlannerOptions, claim_threads
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,7 @@ def run(args: PlanArgs) -> None:
         seed=args.seed,
         options=args.planner,
         allow_other_env=args.allow_other_env,
+        num_threads=claim_threads(),
     )
     report |= {"model": args.model, "model_sha256": model_sha256(args.model), **run_info(args.device)}
     write_json(args.out / "report.json", report)

@@ -27,7 +27,7 @@ from lssvwm_agents.report.drawing import write_png
 from lssvwm_agents.report.video import write_gif, write_mp4
 from lssvwm_agents.worldmodel import WorldModel
 
-WRITING_SECONDS = 25.0
+WRITING_SECONDS = 20.0
 """Kept back for the controls and for drawing and writing the files."""
 
 
@@ -143,6 +143,7 @@ def run_demo(
     min_moves: int = 40,
     options: PlannerOptions | None = None,
     allow_other_env: bool = False,
+    num_threads: int = 1,
     progress: bool = True,
     already_spent: float = 0.0,
 ) -> dict[str, Any]:
@@ -160,6 +161,7 @@ def run_demo(
         min_moves: Planned moves of the first batch even if the time is over.
         options: The planner's numbers.
         allow_other_env: Also take an environment that the model was not trained for.
+        num_threads: Threads that share the imagined futures, on a CPU.
         progress: Whether to show a progress bar.
         already_spent: Seconds of the budget used before, such as for loading.
 
@@ -188,7 +190,7 @@ def run_demo(
         check_env_id(model.config, env_id)
     env = make_mazes(env_id, mazes, look_around_moves + max_moves, environment_kwargs(model.config))
     check_spaces(model.config, env.single_observation_space, env.single_action_space)
-    agent = make_planning_agent(model, options, env.single_action_space, mazes)
+    agent = make_planning_agent(model, options, env.single_action_space, mazes, num_threads=num_threads)
     with Budget(seconds, already_spent, progress) as budget:
         played = _play_batches(env, agent, seed, look_around_moves, max_moves, min_moves, budget)
         budget.show("random and oracle in the same mazes")

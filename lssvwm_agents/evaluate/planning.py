@@ -112,6 +112,7 @@ def evaluate_planning(
     memory_frames: int | None = None,
     envs_at_once: int = 32,
     allow_other_env: bool = False,
+    num_threads: int = 1,
     progress: bool = True,
 ) -> dict[str, Any]:
     """Measure the planner and its controls.
@@ -127,6 +128,7 @@ def evaluate_planning(
         memory_frames: Control: plans start from a memory of only the last so many real frames.
         envs_at_once: Mazes played side by side.
         allow_other_env: Also take an environment that the model was not trained for.
+        num_threads: Threads that share the imagined futures, on a CPU.
         progress: Whether to show a progress bar.
 
     Returns:
@@ -164,7 +166,9 @@ def evaluate_planning(
         for chunk in chunks:
             env = make_mazes(env_id, len(chunk), look_around_moves + steps, kwargs)
             check_spaces(model.config, env.single_observation_space, env.single_action_space)
-            agent = make_planning_agent(model, options, env.single_action_space, len(chunk), memory_frames)
+            agent = make_planning_agent(
+                model, options, env.single_action_space, len(chunk), memory_frames, num_threads
+            )
             for name in SCRIPTED:
                 bar.set_description(name)
                 played = play_scripted(env, chunk, name, look_around_moves, steps, options.action_repeat, bar)

@@ -49,6 +49,7 @@ def play_episodes(
     seed: int = 0,
     options: PlannerOptions | None = None,
     allow_other_env: bool = False,
+    num_threads: int = 1,
     progress: bool = True,
 ) -> dict[str, Any]:
     """Play ``episodes`` side by side from their first frame on, and write a video of each to ``out``.
@@ -62,6 +63,7 @@ def play_episodes(
         seed: Names the episodes and all choices.
         options: The planner's numbers.
         allow_other_env: Also take an environment that the model was not trained for.
+        num_threads: Threads that share the imagined futures, on a CPU.
         progress: Whether to show progress bars.
 
     Returns:
@@ -84,7 +86,7 @@ def play_episodes(
     began = time.perf_counter()
     env = make_envs(env_id, episodes, environment_kwargs(model.config))
     check_spaces(model.config, env.single_observation_space, env.single_action_space)
-    agent = make_planning_agent(model, options, env.single_action_space, episodes)
+    agent = make_planning_agent(model, options, env.single_action_space, episodes, num_threads=num_threads)
     carry = agent.initial_carry(episodes, seed)
     recording = Recording(episodes)
     seeds = episode_seeds(seed, episodes)

@@ -213,3 +213,27 @@ def test_models_and_environments_that_do_not_fit(model: WorldModel) -> None:
     large = gymnasium.make(ENV_ID, observation="dict", image_size=96)
     with pytest.raises(ValueError, match=r"sees frames of \(64, 64, 3\)"):
         check_spaces(model.config, large.observation_space, large.action_space)
+
+
+def test_threads_share_the_rows_and_change_no_result(model: WorldModel) -> None:
+    from lssvwm_agents.agents.imagination import Imagination
+
+    frames, proprio = random_frames(3, 2)
+    plans = []
+    for num_threads in (1, 2, 5):
+        agent = PlanningAgent(model, PLANNER, num_threads=num_threads)
+        carry = agent.initial_carry(3, seed=1)
+        for t in range(2):
+            _, carry = agent.act(at(frames, proprio, t), carry)
+        assert carry.plan is not None
+        plans.append(carry)
+    for other in plans[1:]:
+        torch.testing.assert_close(
+            other.plan.candidate_returns, plans[0].plan.candidate_returns, rtol=1e-4, atol=1e-5
+        )
+        assert other.stats.imagined_frames == plans[0].stats.imagined_frames
+    # Gradients are on in the threads where they are on here.
+    shared = Imagination(model, num_threads=2)
+    state = shared.repeat(model.initial_state(1), 4)
+    _, prediction = shared.step(state, torch.ones(4, 6, requires_grad=True))
+    assert prediction.reward.requires_grad
