@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from dataclasses import dataclass
 
 import gymnasium
 import numpy as np
@@ -17,76 +16,10 @@ from lssvwm_agents.agents.action_codec import ActionCodec
 from lssvwm_agents.agents.compatibility import check_spaces
 from lssvwm_agents.agents.imagination import Imagination
 from lssvwm_agents.agents.observations import Observed, read_observation
-from lssvwm_agents.planners import ContinuousActions, Distribution, Plan, Planner
+from lssvwm_agents.agents.planning_carry import PlanningCarry, PlanningStats, SeenFrame
+from lssvwm_agents.planners import ContinuousActions, Planner
 from lssvwm_agents.seeding import fold_in
 from lssvwm_agents.worldmodel import Prediction, WorldModel, WorldState
-
-
-@dataclass(frozen=True)
-class PlanningStats:
-    """What planning has cost so far.
-
-    Attributes:
-        plans: Times that all rows were planned for.
-        imagined_frames: Frames imagined by the planner, over all rows and candidates.
-        seconds: Time spent in the planner.
-    """
-
-    plans: int = 0
-    imagined_frames: int = 0
-    seconds: float = 0.0
-
-    @property
-    def imagined_frames_per_second(self) -> float:
-        """Imagined frames per second of planning; 0 before the first plan."""
-        return self.imagined_frames / self.seconds if self.seconds > 0 else 0.0
-
-
-@dataclass(frozen=True)
-class SeenFrame:
-    """One real frame as it was shown to the world model.
-
-    Attributes:
-        latent: (B, C, h, w).
-        action: (B, A) the action that led to it; zeros where none did.
-        action_known: (B,) bool; False where none did.
-        proprio: (B, P) odometry, or None.
-        start: (B,) bool; where it is an episode's first.
-    """
-
-    latent: torch.Tensor
-    action: torch.Tensor
-    action_known: torch.Tensor
-    proprio: torch.Tensor | None
-    start: torch.Tensor
-
-
-@dataclass(frozen=True)
-class PlanningCarry:
-    """What a :class:`PlanningAgent` remembers between moves; never changed in place.
-
-    Attributes:
-        world: The world model's memory of all real frames seen, the last one included.
-        last_action: (B, A) float action taken since the last frame; None where there is none (no frame was
-            seen yet) or it is still to be recorded.
-        frames_seen: Real frames seen since the carry was made.
-        plan: The plan being played, or None.
-        warm_start: Where the next search begins, if not at the shifted ``plan``.
-        moves_played: Moves of ``plan`` already played.
-        recent: The last real frames, oldest first; kept only for ``memory_frames``.
-        seed: Seed of all planning noise.
-        stats: What planning has cost.
-    """
-
-    world: WorldState
-    last_action: torch.Tensor | None
-    frames_seen: int
-    plan: Plan | None
-    warm_start: Distribution | None
-    moves_played: int
-    recent: tuple[SeenFrame, ...]
-    seed: int
-    stats: PlanningStats
 
 
 class PlanningAgent:
