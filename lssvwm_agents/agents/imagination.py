@@ -32,7 +32,7 @@ class Imagination:
     """A :class:`~lssvwm_agents.planners.Dynamics` that imagines with a world model and counts frames.
 
     With ``num_threads`` above 1 each thread carries its own part of the rows through every step. For the
-    many small operations of a small model that is faster than sharing each operation among all threads, and it
+    many small operations of a small model that is faster than sharing every operation among them, and it
     does not collapse when other programs want the cores. Only for one denoising step, which draws no noise.
 
     Args:
