@@ -7,6 +7,7 @@ processes sees the numbers of a run on one.
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -64,7 +65,9 @@ class ObjectiveConfig:
         reward_weight: Of the reward head's cross-entropy.
         continuation_weight: Of the continuation head's cross-entropy.
         value_weight: Of the value head's cross-entropy.
-        proprio_weight: Of the next-odometry head's squared error.
+        proprio_weight: Of the next-odometry head's squared error; large, since one frame moves little of a deviation.
+        proprio_noise: Deviation of the noise on the odometry that this head starts from, in standardised units: it
+            learns to pull an imagined pose back to where the frame says that it is.
     """
 
     full_noise_share: float = 0.5
@@ -77,7 +80,8 @@ class ObjectiveConfig:
     reward_weight: float = 0.5
     continuation_weight: float = 0.1
     value_weight: float = 0.1
-    proprio_weight: float = 1.0
+    proprio_weight: float = 50.0
+    proprio_noise: float = 0.01
 
     def __post_init__(self) -> None:
         for name in (
@@ -95,9 +99,15 @@ class _Draws:
     """Random numbers for this process's rows of the global batch."""
 
     def __init__(
-        self, generator: torch.Generator, batch: WindowBatch, row_offset: int, global_rows: int | None
+        self,
+        generator: torch.Generator,
+        batch: WindowBatch,
+        row_offset: int,
+        global_rows: int | None,
+        sum_over_processes: Callable[[torch.Tensor], torch.Tensor] | None,
     ) -> None:
         self.generator, self.device = generator, batch.latents.device
+        self.sum_over_processes = sum_over_processes
         self.local, self.offset = batch.latents.shape[0], row_offset
         self.rows = self.local if global_rows is None else global_rows
 
@@ -114,6 +124,18 @@ class _Draws:
             torch.randn(self.rows, *shape, generator=self.generator, device=self.generator.device)
         )
 
+    def masked_mean(self, value: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Mean of a (B, ...) value where the mask is True.
+
+        With several processes, the sum over this one's rows by its fair share of the global count: the
+        average over processes, weighted by rows, is then the mean over the global batch.
+        """
+        count = mask.sum()
+        if self.sum_over_processes is not None:
+            share = self.local / self.rows
+            return (value * mask).sum() / (self.sum_over_processes(count).clamp(min=1) * share)
+        return (value * mask).sum() / count.clamp(min=1)
+
 
 def predicts_itself(seed: int, config: ObjectiveConfig) -> bool:
     """Whether the update of this noise seed trains on the model's own predictions; decided on the host."""
@@ -128,6 +150,7 @@ def world_model_loss(
     row_offset: int = 0,
     global_rows: int | None = None,
     self_predict: bool | None = None,
+    sum_over_processes: Callable[[torch.Tensor], torch.Tensor] | None = None,
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """The whole training loss on windows of latents.
 
@@ -140,11 +163,12 @@ def world_model_loss(
         global_rows: Rows of the global batch; None if this is all of it.
         self_predict: Whether the end of the clean stream is the model's own; None to let the generator's seed
             decide.
+        sum_over_processes: Adds up a tensor over the processes sharing the batch; None if there is one.
 
     Returns:
         A scalar, and its parts for logging (detached scalars).
     """
-    draws = _Draws(generator, batch, row_offset, global_rows)
+    draws = _Draws(generator, batch, row_offset, global_rows, sum_over_processes)
     batch, proprio = _hide_inputs(model, batch, config, draws)
     if model.config.objective == "teacher_forcing":
         if self_predict is None:
@@ -154,7 +178,10 @@ def world_model_loss(
         )
     else:
         denoising, features, features_valid = _diffusion_forcing(model, batch, proprio, config, draws)
-    parts = {"denoising": denoising, **_head_losses(model, batch, proprio, features, features_valid)}
+    parts = {
+        "denoising": denoising,
+        **_head_losses(model, batch, proprio, features, features_valid, config, draws),
+    }
     weights = {
         "denoising": 1.0,
         "reward": config.reward_weight,
@@ -178,7 +205,7 @@ def _hide_inputs(
     proprio = batch.proprio
     if proprio is None:
         proprio = batch.latents.new_zeros(rows, time, model.config.proprio_dim)
-    if model.config.proprio_dim == 0:
+    if model.config.proprio_dim == 0 or batch.proprio is None:
         hide_action = torch.zeros_like(hide_action)
     batch = replace(
         batch,
@@ -247,11 +274,17 @@ def _diffusion_forcing(
         _frames(batch, proprio, noisy, level), None, model.backbone.initial_layers(rows), denoise_writes=True
     )
     error = (out.clean - latents).square().mean(dim=(2, 3, 4))
-    return _masked_mean(error, level > 0), out.features, prefix
+    return draws.masked_mean(error, level > 0), out.features, prefix
 
 
 def _head_losses(
-    model: WorldModel, batch: WindowBatch, proprio: torch.Tensor, features: torch.Tensor, valid: torch.Tensor
+    model: WorldModel,
+    batch: WindowBatch,
+    proprio: torch.Tensor,
+    features: torch.Tensor,
+    valid: torch.Tensor,
+    config: ObjectiveConfig,
+    draws: _Draws,
 ) -> dict[str, torch.Tensor]:
     heads = model.heads
     reward_mask, value_mask = batch.reward_mask & valid, batch.value_mask & valid
@@ -259,21 +292,20 @@ def _head_losses(
         heads.continuation(features).squeeze(-1).float(), batch.continuation.float(), reduction="none"
     )
     losses = {
-        "reward": _masked_mean(heads.two_hot.loss(heads.reward(features), batch.reward), reward_mask),
-        "continuation": _masked_mean(ending, reward_mask),
+        "reward": draws.masked_mean(heads.two_hot.loss(heads.reward(features), batch.reward), reward_mask),
+        "continuation": draws.masked_mean(ending, reward_mask),
     }
     if heads.value is not None:
-        losses["value"] = _masked_mean(heads.two_hot.loss(heads.value(features), batch.value), value_mask)
+        losses["value"] = draws.masked_mean(
+            heads.two_hot.loss(heads.value(features), batch.value), value_mask
+        )
     if heads.proprio is not None:
         target = model.backbone.conditioning.standardise(proprio)
-        ahead = heads.next_proprio(features[:, :-1], target[:, :-1], batch.actions[:, 1:])
+        start = target + config.proprio_noise * draws.normal(*target.shape[1:])
+        ahead = heads.next_proprio(features[:, :-1], start[:, :-1], batch.actions[:, 1:])
         error = (ahead.float() - target[:, 1:].float()).square().mean(-1)
         known = batch.proprio_known & batch.action_known
-        losses["proprio"] = _masked_mean(
+        losses["proprio"] = draws.masked_mean(
             error, (known & valid)[:, 1:] & batch.proprio_known[:, :-1] & valid[:, :-1]
         )
     return losses
-
-
-def _masked_mean(value: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    return (value * mask).sum() / mask.sum().clamp(min=1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import nn
 
@@ -35,15 +37,29 @@ class TokenizerLoss(nn.Module):
 class WorldModelLoss(nn.Module):
     """The world model's loss on windows; all noise is drawn for the whole batch from one seed."""
 
-    def __init__(self, model: WorldModel, config: ObjectiveConfig) -> None:
+    def __init__(
+        self,
+        model: WorldModel,
+        config: ObjectiveConfig,
+        sum_over_processes: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    ) -> None:
         super().__init__()
         self.model = model
         self.config = config
+        self.sum_over_processes = sum_over_processes
 
     def forward(self, batch: WindowBatch, seed: int, row_offset: int, global_rows: int) -> LossAndMetrics:
         """This process's rows of a batch to (loss, metrics)."""
         noise = generator(batch.latents.device, seed)
-        return world_model_loss(self.model, batch, noise, self.config, row_offset, global_rows)
+        return world_model_loss(
+            self.model,
+            batch,
+            noise,
+            self.config,
+            row_offset,
+            global_rows,
+            sum_over_processes=self.sum_over_processes,
+        )
 
 
 def unit_frames(frames: torch.Tensor) -> torch.Tensor:

@@ -86,7 +86,7 @@ def train_world_model(
     if fit_proprio and model.config.proprio_dim and first.proprio is not None:
         recorded = torch.arange(first.max_length, device=device) < first.lengths[:, None]
         model.backbone.conditioning.fit_proprio(first.proprio[recorded].float())
-    module = WorldModelLoss(model, objective)
+    module = WorldModelLoss(model, objective, process.sum if process.world_size > 1 else None)
     graphed = None
     if training.cuda_graph and device.type == "cuda" and process.world_size == 1:
         graphed = GraphedWorldModelLoss(module, training.bfloat16)
