@@ -1,6 +1,6 @@
 """Scripted policies: data, baselines and the upper bound of every score.
 
-``random``: uniform actions. ``oracle``: shortest path to the target that pays, without noise. ``explorer``:
+``random``: uniform actions. ``held_random``: each held for some moves. ``oracle``: shortest path to the target that pays, without noise. ``explorer``:
 shortest paths to random cells, with noise and looking around. ``forager``: an explorer that heads for the
 paying target with probability one half, for data rich in rewards. All are batched and deterministic given
 their seeds.
@@ -9,6 +9,7 @@ their seeds.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
@@ -25,13 +26,14 @@ from lssvwm_agents.envs.maze_config import (
 from lssvwm_agents.envs.maze_layouts import cue_geometry
 from lssvwm_agents.envs.raycast_maze import MazeState, heading_vectors
 
-POLICY_NAMES = ("random", "explorer", "oracle", "forager")
+POLICY_NAMES = ("random", "held_random", "explorer", "oracle", "forager")
 
 _ACTION, _NOISE, _GOAL, _SPIN, _SPIN_LENGTH, _SPIN_SIDE, _FORAGE = range(101, 108)
 _NOISE_PROBABILITY = 0.12
 _SPIN_AT_GOAL, _SPIN_ANYWHERE = 0.25, 0.004
 _TURNS_WHILE_MOVING = 4.5  # a larger heading error, in turns of one step, is first reduced on the spot
 _FORAGE_PROBABILITY = 0.5
+_HELD_MOVES = 4
 _FORWARD, _LEFT, _RIGHT, _FORWARD_LEFT, _FORWARD_RIGHT = 1, 2, 3, 4, 5
 
 
@@ -175,6 +177,15 @@ class RandomPolicy(_Policy):
         return action, replace(carry, count=carry.count + 1)
 
 
+class HeldRandomPolicy(_Policy):
+    """Every action equally likely, held for four moves: bumps into walls and goes round in circles, as first plans do."""
+
+    def act(self, state: MazeState, carry: PolicyCarry) -> tuple[Tensor, PolicyCarry]:
+        """Choose uniformly every fourth time."""
+        action = _uniform_action(self.config, carry.seed, carry.count // _HELD_MOVES)
+        return action, replace(carry, count=carry.count + 1)
+
+
 class OraclePolicy(_Policy):
     """The shortest path to what pays, with full knowledge of the maze."""
 
@@ -241,8 +252,9 @@ class ForagerPolicy(ExplorerPolicy):
     forage_probability = _FORAGE_PROBABILITY
 
 
-_POLICIES: dict[str, type[RandomPolicy] | type[OraclePolicy] | type[ExplorerPolicy]] = {
+_POLICIES: dict[str, Callable[[MazeConfig], ScriptedPolicy]] = {
     "random": RandomPolicy,
+    "held_random": HeldRandomPolicy,
     "explorer": ExplorerPolicy,
     "oracle": OraclePolicy,
     "forager": ForagerPolicy,
@@ -253,7 +265,7 @@ def make_policy(name: str, config: MazeConfig) -> ScriptedPolicy:
     """Make a scripted policy by name.
 
     Args:
-        name: ``random``, ``explorer``, ``oracle`` or ``forager``.
+        name: One of ``POLICY_NAMES``.
         config: The family of mazes that it will play.
 
     Raises:

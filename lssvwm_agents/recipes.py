@@ -118,20 +118,20 @@ def maze_tiny() -> Experiment:
     return Experiment(
         name="maze-tiny",
         maze=MazeConfig(size=7),
-        data=DataConfig(num_envs=8192),
+        data=DataConfig(num_envs=8192, policies=("forager", "forager", "forager", "held_random")),
         model=tiny(),
         tokenizer_training=TokenizerTrainingConfig(
             updates=4000, learning_rate=1e-3, frames_per_batch=512, num_frames=65536, validate_every=1000
         ),
-        objective=ObjectiveConfig(self_prediction_share=0.2),
+        objective=ObjectiveConfig(rollout_weight=0.5),
         training=TrainingConfig(
             updates=20000,
             learning_rate=2e-3,
             warmup_updates=200,
             optimizer="muon",
-            frames_per_batch=16384,
-            curriculum=((0.0, 16), (0.1, 32), (0.25, 64), (0.45, 128), (0.75, 256)),
-            memory_replay=0.25,
+            frames_per_batch=8192,
+            curriculum=((0.0, 16), (0.15, 32), (0.35, 64), (0.65, 128)),
+            memory_replay=0.15,
             priority=0.25,
             cuda_graph=True,
             validate_every=2000,
@@ -146,7 +146,7 @@ def maze_small() -> Experiment:
         maze=MazeConfig(size=9),
         model=small(),
         tokenizer_training=TokenizerTrainingConfig(updates=20000, learning_rate=5e-4, num_frames=131072),
-        objective=ObjectiveConfig(self_prediction_share=0.2),
+        objective=ObjectiveConfig(rollout_weight=0.5),
         training=TrainingConfig(
             updates=50000,
             learning_rate=1e-3,

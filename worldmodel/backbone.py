@@ -112,10 +112,11 @@ class Backbone(nn.Module):
 
     def _embed(self, frames: Frames) -> Stream:
         conditioning = self.conditioning(*frames[1:])
-        return Stream(self.embed(self._patch(frames.latents)) + self.position, conditioning)
+        embedded = self.embed(self._patch(frames.latents))
+        return Stream(embedded + self.position.to(embedded.dtype), conditioning)
 
     def _features(self, tokens: torch.Tensor) -> torch.Tensor:
-        normed = F.rms_norm(tokens, (self.width,)) + self.pool_position
+        normed = F.rms_norm(tokens, (self.width,)) + self.pool_position.to(tokens.dtype)
         return F.silu(self.pool(normed)).mean(dim=(2, 3))
 
     def _clean(self, stream: Stream) -> torch.Tensor:

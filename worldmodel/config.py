@@ -188,8 +188,12 @@ class WorldModelConfig:
 
 
 def tiny(**overrides: object) -> WorldModelConfig:
-    """2x2 tokens a 64x64 frame, under half a million parameters: demo and notebooks on two CPU cores."""
-    return WorldModelConfig(**overrides)  # type: ignore[arg-type]
+    """2x2 tokens a 64x64 frame, about a million parameters: demo and notebooks on two CPU cores.
+
+    A token stands for 128 latent numbers: a narrower stack would be a bottleneck.
+    """
+    defaults: dict[str, object] = {"backbone": BackboneConfig(width=128, block_sizes=(1, 2, 1))}
+    return WorldModelConfig(**{**defaults, **overrides})  # type: ignore[arg-type]
 
 
 def small(**overrides: object) -> WorldModelConfig:

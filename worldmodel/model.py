@@ -171,7 +171,7 @@ class WorldModel(
             proprio=proprio,
             proprio_known=known,
         )
-        return self._write(state, frames)
+        return self.write(state, frames)
 
     # --- imagined frames --------------------------------------------------------------------------
 
@@ -211,13 +211,37 @@ class WorldModel(
         else:
             proprio = state.proprio
 
-        shape = (state.batch_size, 1, *self.config.tokenizer.latent_shape)
-        condition = (
-            action[:, None],
-            action.new_ones(state.batch_size, 1),
-            proprio[:, None],
-            known[:, None],
+        given = action.new_ones(state.batch_size)
+        state, latent, features = self.advance(
+            state, action, given, proprio, known, num_denoising_steps, generator
         )
+        return state, self._predict(latent, features, state)
+
+    def advance(
+        self,
+        state: WorldState,
+        action: torch.Tensor,
+        action_known: torch.Tensor,
+        proprio: torch.Tensor,
+        proprio_known: torch.Tensor,
+        num_denoising_steps: int = 1,
+        generator: torch.Generator | None = None,
+    ) -> tuple[WorldState, torch.Tensor, torch.Tensor]:
+        """The core of :meth:`step`: sample one frame under given conditions and remember it.
+
+        Args:
+            state: Of ``B`` episodes.
+            action: (B,A) float.
+            action_known: (B,) 0 where the model is given its null action.
+            proprio: (B,P) odometry of the new frame.
+            proprio_known: (B,) 0 where the model is given its null odometry.
+            num_denoising_steps: As :meth:`step`.
+            generator: As :meth:`step`.
+
+        Returns:
+            The new state, the latent (B,C,h,w) and its features (B,F).
+        """
+        condition = (action[:, None], action_known[:, None], proprio[:, None], proprio_known[:, None])
 
         def denoise(noisy: torch.Tensor, level: float) -> torch.Tensor:
             noise_level = noisy.new_full((state.batch_size, 1), level)
@@ -225,10 +249,11 @@ class WorldModel(
             assert clean is not None
             return clean
 
+        shape = (state.batch_size, 1, *self.config.tokenizer.latent_shape)
         latent = sample(denoise, shape, num_denoising_steps, generator, self.backbone.position)
         level = latent.new_full((state.batch_size, 1), self.config.imagined_noise_level)
-        state, features = self._write(state, Frames(latent, level, *condition))
-        return state, self._predict(latent[:, 0], features[:, 0], state)
+        after, features = self.write(state, Frames(latent, level, *condition))
+        return after, latent[:, 0], features[:, 0]
 
     def imagine(
         self,
@@ -283,7 +308,8 @@ class WorldModel(
 
     # --- inside -----------------------------------------------------------------------------------
 
-    def _write(self, state: WorldState, frames: Frames) -> tuple[WorldState, torch.Tensor]:
+    def write(self, state: WorldState, frames: Frames) -> tuple[WorldState, torch.Tensor]:
+        """Take finished frames into memory; returns the new state and their features (B,T,F)."""
         out = self.backbone(frames, None, state.layers)
         assert out.features is not None
         after = WorldState(

@@ -6,7 +6,6 @@ processes sees the numbers of a run on one.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -16,6 +15,7 @@ import torch.nn.functional as F
 from lssvwm_agents.worldmodel.backbone import Frames
 from lssvwm_agents.worldmodel.batch import WindowBatch
 from lssvwm_agents.worldmodel.model import WorldModel
+from lssvwm_agents.worldmodel.imagined_window import imagine_window
 from lssvwm_agents.worldmodel.noise import add_noise
 from lssvwm_agents.worldmodel.tokenizer import Tokenizer
 
@@ -57,10 +57,11 @@ class ObjectiveConfig:
         clean_noise_max: The clean stream carries noise of a level uniform in [0, this], told to the model.
         action_dropout: Share of windows whose actions are hidden.
         proprio_dropout: Share of windows whose odometry is hidden.
-        self_prediction_share: Share of updates in which the end of the clean stream is the model's own
-            predictions.
-        self_prediction_passes: How often these are made from one another: n passes give rollouts n frames
-            deep.
+        rollout_weight: Of the open-loop loss: some windows go on from a real prefix in the model's own imagination, and
+            latents, rewards, values and odometry of the imagined frames are compared with the real ones. The
+            gradient flows through the imagined frames. 0 for none.
+        rollout_horizon: Frames imagined; at most half of the window.
+        rollout_rows: About how many windows of a batch.
         clean_prefix_share: Diffusion forcing: share of windows with a clean prefix longer than half.
         reward_weight: Of the reward head's cross-entropy.
         continuation_weight: Of the continuation head's cross-entropy.
@@ -74,8 +75,9 @@ class ObjectiveConfig:
     clean_noise_max: float = 0.1
     action_dropout: float = 0.1
     proprio_dropout: float = 0.1
-    self_prediction_share: float = 0.0
-    self_prediction_passes: int = 2
+    rollout_weight: float = 0.0
+    rollout_horizon: int = 12
+    rollout_rows: int = 64
     clean_prefix_share: float = 0.5
     reward_weight: float = 0.5
     continuation_weight: float = 0.1
@@ -88,7 +90,6 @@ class ObjectiveConfig:
             "full_noise_share",
             "action_dropout",
             "proprio_dropout",
-            "self_prediction_share",
             "clean_prefix_share",
         ):
             if not 0.0 <= getattr(self, name) <= 1.0:
@@ -137,11 +138,6 @@ class _Draws:
         return (value * mask).sum() / count.clamp(min=1)
 
 
-def predicts_itself(seed: int, config: ObjectiveConfig) -> bool:
-    """Whether the update of this noise seed trains on the model's own predictions; decided on the host."""
-    return random.Random(seed).random() < config.self_prediction_share
-
-
 def world_model_loss(
     model: WorldModel,
     batch: WindowBatch,
@@ -149,7 +145,6 @@ def world_model_loss(
     config: ObjectiveConfig,
     row_offset: int = 0,
     global_rows: int | None = None,
-    self_predict: bool | None = None,
     sum_over_processes: Callable[[torch.Tensor], torch.Tensor] | None = None,
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """The whole training loss on windows of latents.
@@ -161,8 +156,6 @@ def world_model_loss(
         config: Noise and weights.
         row_offset: First row of this process's share of the global batch.
         global_rows: Rows of the global batch; None if this is all of it.
-        self_predict: Whether the end of the clean stream is the model's own; None to let the generator's seed
-            decide.
         sum_over_processes: Adds up a tensor over the processes sharing the batch; None if there is one.
 
     Returns:
@@ -171,17 +164,12 @@ def world_model_loss(
     draws = _Draws(generator, batch, row_offset, global_rows, sum_over_processes)
     batch, proprio = _hide_inputs(model, batch, config, draws)
     if model.config.objective == "teacher_forcing":
-        if self_predict is None:
-            self_predict = predicts_itself(generator.initial_seed(), config)
-        denoising, features, features_valid = _teacher_forcing(
-            model, batch, proprio, config, draws, self_predict
-        )
+        denoising, features, valid = _teacher_forcing(model, batch, proprio, config, draws)
     else:
-        denoising, features, features_valid = _diffusion_forcing(model, batch, proprio, config, draws)
-    parts = {
-        "denoising": denoising,
-        **_head_losses(model, batch, proprio, features, features_valid, config, draws),
-    }
+        denoising, features, valid = _diffusion_forcing(model, batch, proprio, config, draws)
+    parts = {"denoising": denoising, **_outcome_losses(model, batch, features, valid, draws)}
+    if model.heads.proprio is not None:
+        parts["proprio"] = _odometry_loss(model, batch, proprio, features, valid, config, draws)
     weights = {
         "denoising": 1.0,
         "reward": config.reward_weight,
@@ -190,6 +178,11 @@ def world_model_loss(
         "proprio": config.proprio_weight,
     }
     total = torch.stack([weights[name] * value for name, value in parts.items()]).sum()
+    if config.rollout_weight > 0:
+        # After the losses above: autocast would keep weights cast without gradient for the real prefix.
+        ahead = _rollout_losses(model, batch, proprio, config, draws)
+        total = total + config.rollout_weight * sum(weights[name] * value for name, value in ahead.items())
+        parts |= {f"rollout_{name}": value for name, value in ahead.items()}
     metrics = {f"loss/{name}": value.detach() for name, value in parts.items()}
     return total, {"loss/total": total.detach(), **metrics}
 
@@ -225,7 +218,6 @@ def _teacher_forcing(
     proprio: torch.Tensor,
     config: ObjectiveConfig,
     draws: _Draws,
-    self_predict: bool,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     latents = batch.latents.to(model.backbone.position.dtype)
     rows, time = latents.shape[:2]
@@ -235,17 +227,6 @@ def _teacher_forcing(
     level = torch.where(draws.uniform(time) < config.full_noise_share, torch.ones_like(level), level)
     noisy = add_noise(latents, draws.normal(*latents.shape[1:]), level)
     layers = model.backbone.initial_layers(rows)
-
-    if self_predict:
-        first = (draws.uniform() * time).long()  # from this frame on, the clean stream is the model's own
-        imagined = torch.arange(time, device=latents.device)[None] >= first[:, None].clamp(min=1)
-        unknown = _frames(batch, proprio, torch.zeros_like(noisy), torch.ones_like(level))
-        for _ in range(config.self_prediction_passes):
-            with torch.no_grad():
-                own = model.backbone(_frames(batch, proprio, clean, clean_level), unknown, layers).clean
-            clean = torch.where(imagined[..., None, None, None], own.to(clean.dtype), clean)
-            clean_level = torch.where(imagined, model.config.imagined_noise_level, clean_level)
-
     out = model.backbone(
         _frames(batch, proprio, clean, clean_level), _frames(batch, proprio, noisy, level), layers
     )
@@ -277,15 +258,10 @@ def _diffusion_forcing(
     return draws.masked_mean(error, level > 0), out.features, prefix
 
 
-def _head_losses(
-    model: WorldModel,
-    batch: WindowBatch,
-    proprio: torch.Tensor,
-    features: torch.Tensor,
-    valid: torch.Tensor,
-    config: ObjectiveConfig,
-    draws: _Draws,
+def _outcome_losses(
+    model: WorldModel, batch: WindowBatch, features: torch.Tensor, valid: torch.Tensor, draws: _Draws
 ) -> dict[str, torch.Tensor]:
+    """Reward, continuation and value, from the features (B,T,F) of the batch's frames."""
     heads = model.heads
     reward_mask, value_mask = batch.reward_mask & valid, batch.value_mask & valid
     ending = F.binary_cross_entropy_with_logits(
@@ -299,13 +275,50 @@ def _head_losses(
         losses["value"] = draws.masked_mean(
             heads.two_hot.loss(heads.value(features), batch.value), value_mask
         )
-    if heads.proprio is not None:
-        target = model.backbone.conditioning.standardise(proprio)
-        start = target + config.proprio_noise * draws.normal(*target.shape[1:])
-        ahead = heads.next_proprio(features[:, :-1], start[:, :-1], batch.actions[:, 1:])
-        error = (ahead.float() - target[:, 1:].float()).square().mean(-1)
-        known = batch.proprio_known & batch.action_known
-        losses["proprio"] = draws.masked_mean(
-            error, (known & valid)[:, 1:] & batch.proprio_known[:, :-1] & valid[:, :-1]
+    return losses
+
+
+def _odometry_loss(
+    model: WorldModel,
+    batch: WindowBatch,
+    proprio: torch.Tensor,
+    features: torch.Tensor,
+    valid: torch.Tensor,
+    config: ObjectiveConfig,
+    draws: _Draws,
+) -> torch.Tensor:
+    """Each frame's odometry from the frame before, its odometry disturbed, and the action."""
+    target = model.backbone.conditioning.standardise(proprio)
+    start = target + config.proprio_noise * draws.normal(*target.shape[1:])
+    ahead = model.heads.next_proprio(features[:, :-1], start[:, :-1], batch.actions[:, 1:])
+    error = (ahead.float() - target[:, 1:].float()).square().mean(-1)
+    known = batch.proprio_known & batch.action_known
+    return draws.masked_mean(error, (known & valid)[:, 1:] & batch.proprio_known[:, :-1] & valid[:, :-1])
+
+
+def _rollout_losses(
+    model: WorldModel, batch: WindowBatch, proprio: torch.Tensor, config: ObjectiveConfig, draws: _Draws
+) -> dict[str, torch.Tensor]:
+    """Every so many-th window of the global batch, its last frames imagined."""
+    stride = max(1, draws.rows // config.rollout_rows)
+    first = -draws.offset % stride
+    if first >= draws.local:
+        raise ValueError(
+            f"`rollout_rows`={config.rollout_rows} must give every process a window: at least one for each."
         )
+    batch, proprio = batch.map(lambda tensor: tensor[first::stride]), proprio[first::stride]
+    time = batch.reward.shape[1]
+    start = time - min(config.rollout_horizon, time // 2)
+    imagined = imagine_window(model, batch, proprio, start)
+    future = batch.map(lambda tensor: tensor[:, start:])
+    everywhere = torch.ones_like(future.reward_mask)
+    error = (imagined.latents - future.latents.to(imagined.latents.dtype)).square().mean(dim=(2, 3, 4))
+    losses = {
+        "denoising": draws.masked_mean(error, everywhere),
+        **_outcome_losses(model, future, imagined.features, everywhere, draws),
+    }
+    if imagined.proprio is not None:
+        target = model.backbone.conditioning.standardise(proprio[:, start:])
+        error = (imagined.proprio.float() - target.float()).square().mean(-1)
+        losses["proprio"] = draws.masked_mean(error, future.proprio_known & future.action_known)
     return losses

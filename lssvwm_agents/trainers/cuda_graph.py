@@ -1,6 +1,6 @@
 """The world model's forward and backward as CUDA graphs: small models are bound by kernel launches, not by arithmetic.
 
-One graph is captured per shape of the batch and kind of update, and replayed with new inputs and a new seed. It computes what
+One graph is captured per shape of the batch, and replayed with new inputs and a new seed. It computes what
 the eager loss and ``backward`` compute.
 """
 
@@ -12,7 +12,7 @@ import torch
 
 from lssvwm_agents.trainers.loss_modules import LossAndMetrics, WorldModelLoss
 from lssvwm_agents.worldmodel import WindowBatch
-from lssvwm_agents.worldmodel.objectives import predicts_itself, world_model_loss
+from lssvwm_agents.worldmodel.objectives import world_model_loss
 
 WARMUP_RUNS = 2
 
@@ -38,7 +38,7 @@ class GraphedWorldModelLoss:
     def __init__(self, module: WorldModelLoss, bfloat16: bool) -> None:
         self.module, self.bfloat16 = module, bfloat16
         self.parameters = [p for p in module.parameters() if p.requires_grad]
-        self._captured: dict[tuple[int, int, bool], _Captured] = {}
+        self._captured: dict[tuple[int, int], _Captured] = {}
         self._pool = torch.cuda.graph_pool_handle()
 
     def __call__(self, batch: WindowBatch, seed: int, row_offset: int, global_rows: int) -> LossAndMetrics:
@@ -48,9 +48,9 @@ class GraphedWorldModelLoss:
             raise ValueError(
                 f"a CUDA graph takes the whole batch of {global_rows} rows, got {rows} from {row_offset}."
             )
-        key = (rows, time, predicts_itself(seed, self.module.config))
+        key = (rows, time)
         if key not in self._captured:
-            self._captured[key] = self._capture(batch, key[2])
+            self._captured[key] = self._capture(batch)
         captured = self._captured[key]
         for name, tensor in vars(captured.batch).items():
             if tensor is not None:
@@ -61,15 +61,13 @@ class GraphedWorldModelLoss:
             parameter.grad = gradient
         return captured.loss, captured.metrics
 
-    def _capture(self, batch: WindowBatch, self_predict: bool) -> _Captured:
+    def _capture(self, batch: WindowBatch) -> _Captured:
         static = batch.map(torch.clone)
         generator = torch.Generator(batch.latents.device)
 
         def forward_backward() -> LossAndMetrics:
             with torch.autocast("cuda", dtype=torch.bfloat16, enabled=self.bfloat16):
-                loss, metrics = world_model_loss(
-                    self.module.model, static, generator, self.module.config, self_predict=self_predict
-                )
+                loss, metrics = world_model_loss(self.module.model, static, generator, self.module.config)
             loss.backward()
             return loss.detach(), metrics
 

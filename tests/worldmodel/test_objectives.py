@@ -15,7 +15,7 @@ from lssvwm_agents.worldmodel import (
     tokenizer_loss,
     world_model_loss,
 )
-from lssvwm_agents.worldmodel.objectives import predicts_itself
+from lssvwm_agents.worldmodel.imagined_window import imagine_window
 
 OBJECTIVES = pytest.mark.parametrize("objective", ["teacher_forcing", "diffusion_forcing"])
 PARTS = ("denoising", "reward", "continuation", "value", "proprio")
@@ -34,13 +34,14 @@ def loss_of(model, batch, seed=0, config=None, **share):
                                      {"value_head": False}])  # fmt: skip
 def test_loss_is_the_weighted_sum_of_its_parts(objective, options):
     model = micro_model(objective=objective, **options)
-    config = ObjectiveConfig(self_prediction_share=0.5)
+    config = ObjectiveConfig(rollout_weight=0.5)
     loss, metrics = loss_of(model, window_batch(model, 3, 6), config=config)
     parts = [name for name in PARTS if f"loss/{name}" in metrics]
     assert ("proprio" in parts) == (model.config.proprio_dim > 0)
     assert ("value" in parts) == model.config.value_head
     weights = {"denoising": 1.0, **{name: getattr(config, f"{name}_weight") for name in PARTS[1:]}}
     total = sum(weights[name] * metrics[f"loss/{name}"] for name in parts)
+    total = total + 0.5 * sum(weights[name] * metrics[f"loss/rollout_{name}"] for name in parts)
     torch.testing.assert_close(loss.detach(), total)
     torch.testing.assert_close(metrics["loss/total"], total)
     assert loss.requires_grad and not any(metric.requires_grad for metric in metrics.values())
@@ -62,16 +63,18 @@ def test_the_same_generator_gives_the_same_loss(objective):
 
 
 @pytest.mark.parametrize(
-    ("objective", "self_prediction_share"),
+    ("objective", "rollout_weight"),
     [("teacher_forcing", 0.0), ("teacher_forcing", 1.0), ("diffusion_forcing", 0.0)],
 )
-def test_a_small_batch_can_be_overfitted(objective, self_prediction_share):
+def test_a_small_batch_can_be_overfitted(objective, rollout_weight):
     torch.manual_seed(0)
     model = WorldModel(
         micro_config(objective=objective, width=16, conditioning_width=16, recurrence="rotary_ssd")
     )
     batch = window_batch(model, 4, 6)
-    config = ObjectiveConfig(self_prediction_share=self_prediction_share, clean_prefix_share=0.5)
+    config = ObjectiveConfig(
+        rollout_weight=rollout_weight, clean_prefix_share=0.5, proprio_weight=1.0
+    )
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-2)
     noise, history = generator(), []
     for _ in range(60):
@@ -96,15 +99,16 @@ def gradients_of(model, loss):
 
 
 @pytest.mark.parametrize(
-    ("objective", "self_prediction_share"),
+    ("objective", "rollout_weight"),
     [("teacher_forcing", 0.0), ("teacher_forcing", 1.0), ("diffusion_forcing", 0.0)],
 )
-def test_two_shares_averaged_are_the_whole_batch(objective, self_prediction_share):
+def test_two_shares_averaged_are_the_whole_batch(objective, rollout_weight):
     """Data-parallel: each process takes its rows; the mean of their gradients is the single process's."""
     model = micro_model(objective=objective)
     # with equally many targets on either side; full noise, no prefix and nothing hidden keep the counts equal
     config = ObjectiveConfig(
-        self_prediction_share=self_prediction_share,
+        rollout_weight=rollout_weight,
+        rollout_rows=2,
         clean_prefix_share=0.0,
         action_dropout=0.0,
         proprio_dropout=0.0,
@@ -239,61 +243,38 @@ def test_teacher_forcing_denoises_every_frame_from_the_frames_before(monkeypatch
     assert (noise <= 0.1 * 3).all()
 
 
-@pytest.mark.parametrize("passes", [1, 3])
 @pytest.mark.parametrize("recurrence", ["ssd", "rotary_ssd"])
-def test_self_prediction_ends_the_clean_stream_with_a_rollout(passes, recurrence, monkeypatch):
-    """After n passes the model's first n own frames are those that `imagine` makes from the real ones."""
+def test_the_end_of_a_window_is_imagined_as_a_planner_would(recurrence):
+    """The rollout of training is `observe`, then `imagine` with the head's own odometry."""
     model = micro_model(imagined_noise_level=0.05, recurrence=recurrence)
-    batch = window_batch(model, 8, 6)
-    calls = []
-    forward = model.backbone.forward
-
-    def spy(write, read, layers, **options):
-        calls.append((write, read, torch.is_grad_enabled()))
-        return forward(write, read, layers, **options)
-
-    monkeypatch.setattr(model.backbone, "forward", spy)
-    config = ObjectiveConfig(
-        self_prediction_share=1.0,
-        self_prediction_passes=passes,
-        clean_noise_max=0.0,
-        action_dropout=0.0,
-        proprio_dropout=0.0,
-    )
-    loss, _ = loss_of(model, batch, config=config)
-    assert torch.isfinite(loss) and len(calls) == passes + 1
-    for _, read, with_grad in calls[:-1]:
-        assert not with_grad and (read.noise_level == 1).all() and not read.latents.any()
-    write, _, with_grad = calls[-1]
-    assert with_grad
-    real = (write.latents == batch.latents).flatten(2).all(-1)
-    assert real[:, 0].all() and not real.all() and (real.long().diff(dim=1) <= 0).all()
-    assert torch.equal(write.noise_level, torch.where(real, 0.0, 0.05).to(write.noise_level))
-    lengths = real.sum(1).tolist()
-    assert min(lengths) <= 3 < max(lengths)
-    for row, first in enumerate(lengths):
-        last = min(first + passes, 6)
-        if first == last:
-            continue
-        mine = slice(row, row + 1)
-        context = (x[mine, :first] for x in (batch.latents, batch.actions, batch.proprio))
-        state, _ = model.observe_latents(model.initial_state(1), *context)
-        _, rollout = model.imagine(state, batch.actions[mine, first:last], batch.proprio[mine, first:last])
-        torch.testing.assert_close(write.latents[mine, first:last], rollout.latent, rtol=1e-6, atol=1e-6)
+    batch = window_batch(model, 3, 7)
+    imagined = imagine_window(model, batch, batch.proprio, 4)
+    past = (x[:, :4] for x in (batch.latents, batch.actions, batch.proprio))
+    state, _ = model.observe_latents(model.initial_state(3), *past, action_known=batch.action_known[:, :4])
+    _, rollout = model.imagine(state, batch.actions[:, 4:])
+    torch.testing.assert_close(imagined.latents, rollout.latent)
+    torch.testing.assert_close(imagined.features, rollout.features)
+    torch.testing.assert_close(model.backbone.conditioning.restore(imagined.proprio), rollout.proprio)
+    unknown = replace(batch, action_known=torch.zeros_like(batch.action_known))
+    moved = batch.proprio.clone()
+    moved[:, 4:] += 1.0  # without actions the real odometry leads
+    one, two = (imagine_window(model, unknown, proprio, 4).latents for proprio in (batch.proprio, moved))
+    assert not torch.allclose(one, two)
 
 
-def test_the_seed_decides_which_updates_predict_themselves():
-    config = ObjectiveConfig(self_prediction_share=0.2)
-    decisions = [predicts_itself(seed, config) for seed in range(2000)]
-    assert decisions == [predicts_itself(seed, config) for seed in range(2000)]
-    assert 0.15 < sum(decisions) / 2000 < 0.25
-    assert not any(predicts_itself(seed, ObjectiveConfig()) for seed in range(100))
+def test_the_rollout_counts_imagined_frames_against_real_ones():
     model = micro_model()
-    batch = window_batch(model, 3, 6)
-    for seed in range(4):
-        chosen = predicts_itself(seed, config)
-        told = world_model_loss(model, batch, generator(seed), config, self_predict=chosen)[0]
-        assert torch.equal(loss_of(model, batch, seed, config)[0], told)
+    batch = window_batch(model, 8, 6)
+    config = ObjectiveConfig(
+        rollout_weight=1.0, rollout_horizon=2, rollout_rows=4, action_dropout=0.0, proprio_dropout=0.0
+    )
+    metrics = loss_of(model, batch, config=config)[1]
+    rows = batch.map(lambda tensor: tensor[::2])  # every second window
+    imagined = imagine_window(model, rows, rows.proprio, 4)
+    error = (imagined.latents - rows.latents[:, 4:]).square().mean()
+    torch.testing.assert_close(metrics["loss/rollout_denoising"], error.detach())
+    with pytest.raises(ValueError, match="`rollout_rows`=1"):
+        loss_of(model, batch.rows(1, 2), config=replace(config, rollout_rows=1), row_offset=1, global_rows=8)
 
 
 def test_bad_shares_are_named():
