@@ -2,8 +2,8 @@
 
     python benchmarks/world_model_speed.py --size tiny --device cuda --json FILE
 
-Training: forward, backward and AdamW on random latents, bf16 autocast on CUDA. Imagination: `step` on forked states under
-`inference_mode`. Frames per second, medians over updates.
+Training: forward, backward and AdamW on random latents, bf16 autocast on CUDA. Imagination: `step` on forked
+states under `inference_mode`. Frames per second, medians over updates.
 """
 
 from __future__ import annotations
@@ -111,7 +111,8 @@ def main() -> None:
             }
             report["training"].append(row)
             print(
-                f"train {backend} T={length}: {frames / seconds:,.0f} frames/s ({1e3 * seconds:.1f} ms, first {first:.1f} s)",
+                f"train {backend} T={length}: {frames / seconds:,.0f} frames/s "
+                f"({1e3 * seconds:.1f} ms, first {first:.1f} s)",
                 flush=True,
             )
             if args.profile:
@@ -133,7 +134,8 @@ def main() -> None:
             {"rows": rows, "frames_per_second": rows / seconds, "state_bytes_per_row": state.nbytes // rows}
         )
         print(
-            f"imagine {rows} rows: {rows / seconds:,.0f} frames/s, {state.nbytes // rows:,} bytes of state a row",
+            f"imagine {rows} rows: {rows / seconds:,.0f} frames/s, "
+            f"{state.nbytes // rows:,} bytes of state a row",
             flush=True,
         )
     if args.json:

@@ -6,6 +6,7 @@ Legend: ``B`` rows of the batch, ``K`` candidates to refit on, ``H`` decisions, 
 from __future__ import annotations
 
 import torch
+
 from lssvwm_agents.planners._validation import require, require_integer
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import torch
+
 from lssvwm_agents.planners._validation import require, require_integer
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import torch
+
 from lssvwm_agents.planners._decisions import check_mask, drop_first, split_frames, weighted_mean
 from lssvwm_agents.planners.action_spec import one_hot
 

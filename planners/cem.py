@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+
 from lssvwm_agents.planners._validation import (
     require,
     require_fraction,

@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import Protocol, Self
 
 import torch
+
 from lssvwm_agents.planners._validation import require
 from lssvwm_agents.planners.action_spec import ActionSpec, DiscreteActions
 from lssvwm_agents.planners.bounded_gaussian import BoundedGaussian

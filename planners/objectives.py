@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+
 from lssvwm_agents.planners._validation import require
 from lssvwm_agents.planners.protocols import Objective, Outcome
 

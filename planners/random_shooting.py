@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+
 from lssvwm_agents.planners.action_spec import ActionSpec, DiscreteActions, one_hot
 from lssvwm_agents.planners.distributions import Distribution, initial_distribution
 from lssvwm_agents.planners.plan import Plan, PlanRecord

@@ -9,10 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from torch.utils import _pytree as pytree
+
 from lssvwm_agents.planners._validation import require
 from lssvwm_agents.planners.objectives import predicted_reward
 from lssvwm_agents.planners.protocols import Dynamics, Objective, State
-from torch.utils import _pytree as pytree
 
 
 def batch_of(state: object) -> tuple[int, torch.device]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Generic
 
 import torch
+
 from lssvwm_agents.planners._validation import require, require_fraction, require_integer
 from lssvwm_agents.planners.action_spec import ContinuousActions, DiscreteActions
 from lssvwm_agents.planners.protocols import Dynamics, Objective, State

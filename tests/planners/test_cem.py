@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from lssvwm_agents.planners import CEM, ContinuousActions, DiscreteActions, RandomShooting
 from planner_problems import (
     ContinuousBandit,
     CountingWorld,
@@ -14,6 +13,8 @@ from planner_problems import (
     seeded,
 )
 from torch.utils._python_dispatch import TorchDispatchMode
+
+from lssvwm_agents.planners import CEM, ContinuousActions, DiscreteActions, RandomShooting
 
 BOX1 = ContinuousActions((-1.0,), (1.0,))
 

@@ -4,8 +4,9 @@ import math
 
 import pytest
 import torch
-from lssvwm_agents.planners import ContinuousActions, DiscreteActions, initial_distribution
 from planner_problems import seeded
+
+from lssvwm_agents.planners import ContinuousActions, DiscreteActions, initial_distribution
 
 BOX = ContinuousActions((-1.0, 0.0), (1.0, 4.0))
 

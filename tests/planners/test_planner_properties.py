@@ -3,8 +3,9 @@
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lssvwm_agents.planners import CEM, ContinuousActions, DiscreteActions, RandomShooting
 from planner_problems import ContinuousBandit, DiscreteBandit, DoubleIntegrator, WalledGrid, seeded
+
+from lssvwm_agents.planners import CEM, ContinuousActions, DiscreteActions, RandomShooting
 
 few = settings(max_examples=25, deadline=None, derandomize=True)
 seeds = st.integers(0, 2**31 - 1)

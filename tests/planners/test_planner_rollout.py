@@ -2,8 +2,9 @@
 
 import pytest
 import torch
-from lssvwm_agents.planners import WeightedSum, discounted_return, imagine_candidates, predicted_value
 from planner_problems import CountingWorld, DoubleIntegrator, Outcome, TensorDynamics, seeded
+
+from lssvwm_agents.planners import WeightedSum, discounted_return, imagine_candidates, predicted_value
 
 NAN = float("nan")
 
