@@ -2,9 +2,9 @@
 
     python benchmarks/scan_backends.py --json benchmarks/results/scan_backends.json
 
-Every backend is compared with the sequential reference in float64 (outputs, reads, final state and the gradients
-of all inputs; relative error in the Euclidean norm) on random inputs, then timed on the shapes that block scans
-make.
+Every backend is compared with the sequential reference in float64 (outputs, reads, final state and the
+gradients of all inputs; relative error in the Euclidean norm) on random inputs, then timed on the shapes that
+block scans make.
 """
 
 from __future__ import annotations
