@@ -29,10 +29,18 @@ def save_whole(save: Callable[[Path], _T], target: Path) -> _T:
         result = save(staging)
         for file in sorted(staging.iterdir(), reverse=True):  # weights before the config that announces them
             if file.name != CARD or not (target / CARD).exists():
+                apply_umask(file)
                 os.replace(file, target / file.name)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return result
+
+
+def apply_umask(file: Path) -> None:
+    """Give a file the mode that newly made files have; safetensors lets only the owner read."""
+    mask = os.umask(0)
+    os.umask(mask)
+    file.chmod(0o666 & ~mask)
 
 
 def find_weights(model_id: str, **download: Any) -> str:

@@ -43,11 +43,12 @@ def run(args: DemoArgs) -> None:
     import time
 
     began = time.perf_counter()
-    from lssvwm_agents.evaluate.demo import run_demo
-    from lssvwm_agents.report import model_sha256, run_info, write_json
     from lssvwm_agents.weights import load_model
 
-    model = load_model(args.model, args.device)
+    model = load_model(args.model, args.device)  # before slower imports: a wrong name is told at once
+    from lssvwm_agents.evaluate.demo import run_demo
+    from lssvwm_agents.report import model_sha256, run_info, write_json
+
     report = run_demo(
         model,
         args.out,

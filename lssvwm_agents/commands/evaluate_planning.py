@@ -40,11 +40,12 @@ class EvaluatePlanningArgs:
 
 def run(args: EvaluatePlanningArgs) -> None:
     """Measure, print a table, and write the JSON."""
-    from lssvwm_agents.evaluate.planning import SCRIPTED, evaluate_planning
-    from lssvwm_agents.report import model_sha256, run_info, write_json
     from lssvwm_agents.weights import load_model
 
-    model = load_model(args.model, args.device)
+    model = load_model(args.model, args.device)  # before slower imports: a wrong name is told at once
+    from lssvwm_agents.evaluate.planning import SCRIPTED, evaluate_planning
+    from lssvwm_agents.report import model_sha256, run_info, write_json
+
     result = evaluate_planning(
         model,
         args.env,

@@ -34,11 +34,12 @@ class PlanArgs:
 
 def run(args: PlanArgs) -> None:
     """Play, write the files, and print the returns."""
-    from lssvwm_agents.evaluate.play import play_episodes
-    from lssvwm_agents.report import model_sha256, run_info, write_json
     from lssvwm_agents.weights import load_model
 
-    model = load_model(args.model, args.device)
+    model = load_model(args.model, args.device)  # before slower imports: a wrong name is told at once
+    from lssvwm_agents.evaluate.play import play_episodes
+    from lssvwm_agents.report import model_sha256, run_info, write_json
+
     report = play_episodes(
         model,
         args.out,

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -15,6 +14,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+
+from lssvwm_agents.files import write_tensors
 
 if TYPE_CHECKING:
     from lssvwm_agents.data.store import EpisodeStore
@@ -256,7 +257,7 @@ def encode_store(
     else:
         recorded = _encode_episodes(store, tokenizer, device, episodes, num_actions, batch_size)
         if path is not None:
-            _save_atomically(recorded, path)
+            write_tensors(path, recorded)
     return make_dataset(
         recorded["latents"],
         recorded["actions"],
@@ -305,12 +306,3 @@ def _store_identity(store: EpisodeStore) -> str:
     digest = hashlib.sha256(json.dumps(asdict(store.spec), sort_keys=True, default=str).encode())
     digest.update((Path(store.path) / "index.npy").read_bytes())
     return f"{digest.hexdigest()}/{store.num_episodes}"
-
-
-def _save_atomically(tensors: dict[str, torch.Tensor], path: Path) -> None:
-    from safetensors.torch import save_file
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(f".tmp-{os.getpid()}")
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary)
-    os.replace(temporary, path)

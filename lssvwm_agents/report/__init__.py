@@ -1,6 +1,6 @@
 """Pictures, videos and records of what was run."""
 
-from lssvwm_agents.report.atomic import atomic_path, write_bytes, write_json
+from lssvwm_agents.files import atomic_path, write_bytes, write_json
 from lssvwm_agents.report.film_strip import FilmStripRow, film_strip
 from lssvwm_agents.report.run_info import file_sha256, model_sha256, run_info
 from lssvwm_agents.report.video import write_gif, write_mp4

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from lssvwm_agents.report.atomic import atomic_path
+from lssvwm_agents.files import atomic_path
 
 PAPER = (250, 249, 246)
 INK = (32, 33, 36)

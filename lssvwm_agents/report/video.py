@@ -9,7 +9,7 @@ import imageio.v2 as imageio
 import numpy as np
 from PIL import Image
 
-from lssvwm_agents.report.atomic import atomic_path
+from lssvwm_agents.files import atomic_path
 
 
 def even_size(frame: np.ndarray) -> np.ndarray:

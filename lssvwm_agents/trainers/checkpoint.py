@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+
+from lssvwm_agents.files import write_bytes, write_tensors
 
 _PREFIX = "update-"
 
@@ -32,14 +34,6 @@ class Checkpoint:
     progress: dict[str, Any]
 
 
-def write_text_atomically(path: Path, text: str) -> None:
-    """Write a file so that readers see the old content or the new, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
-    temporary.write_text(text)
-    os.replace(temporary, path)
-
-
 def save_checkpoint(directory: Path, update: int, checkpoint: Checkpoint, keep: int = 2) -> Path:
     """Write a checkpoint, make it the latest, and remove all but the last ``keep``."""
     directory.mkdir(parents=True, exist_ok=True)
@@ -48,8 +42,7 @@ def save_checkpoint(directory: Path, update: int, checkpoint: Checkpoint, keep: 
     temporary = directory / f".tmp-{os.getpid()}"
     temporary.mkdir()
     for name, group in checkpoint.tensors.items():
-        tensors = {key: value.detach().to("cpu", copy=True).contiguous() for key, value in group.items()}
-        save_file(tensors, temporary / f"{name}.safetensors")
+        write_tensors(temporary / f"{name}.safetensors", group)
     (temporary / "progress.json").write_text(json.dumps(checkpoint.progress, indent=1))
     target = directory / f"{_PREFIX}{update:09d}"
     if target.exists():
@@ -57,7 +50,7 @@ def save_checkpoint(directory: Path, update: int, checkpoint: Checkpoint, keep: 
         shutil.rmtree(temporary)
     else:
         os.replace(temporary, target)
-    write_text_atomically(directory / "latest", target.name)
+    write_bytes(directory / "latest", target.name.encode())
     for old in sorted(directory.glob(f"{_PREFIX}*"))[:-keep]:
         shutil.rmtree(old)
     return target

@@ -10,7 +10,7 @@ from typing import Any, TextIO
 
 import torch
 
-from lssvwm_agents.trainers.checkpoint import write_text_atomically
+from lssvwm_agents.files import write_bytes
 
 
 class MetricMean:
@@ -92,7 +92,7 @@ class RunLog:
                 continue  # A line cut short by a kill.
             if record.get("phase") != self.phase or record.get("update", 0) <= update:
                 kept.append(line)
-        write_text_atomically(self._path, "".join(line + "\n" for line in kept))
+        write_bytes(self._path, "".join(line + "\n" for line in kept).encode())
 
     def write(self, update: int, values: dict[str, float]) -> None:
         """Write one line; numbers that are not finite become null."""

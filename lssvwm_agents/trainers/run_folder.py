@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lssvwm_agents.errors import UserError
-from lssvwm_agents.trainers.checkpoint import write_text_atomically
+from lssvwm_agents.files import write_json
 
 _FREE = {
     "log_every",
@@ -61,4 +61,4 @@ def claim(directory: Path, settings: dict[str, Any]) -> None:
         return
     if directory.exists() and any(directory.iterdir()):
         raise UserError(f"`{directory}` is not empty and holds no run: choose another folder with --out.")
-    write_text_atomically(path, json.dumps(settings, indent=2) + "\n")
+    write_json(path, settings)

@@ -9,9 +9,10 @@ import shutil
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from lssvwm_agents.errors import UserError
+from lssvwm_agents.files import write_tensors
 from lssvwm_agents.metrics import psnr
 from lssvwm_agents.seeding import fold_in, generator
 from lssvwm_agents.trainers.config import TokenizerTrainingConfig
@@ -93,8 +94,7 @@ def save_tokenizer(tokenizer: Tokenizer, directory: Path) -> None:
     """Write ``config.json`` and ``model.safetensors`` into a new folder that appears whole or not at all."""
     temporary = directory.with_name(f".{directory.name}.tmp-{os.getpid()}")
     temporary.mkdir(parents=True)
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in tokenizer.state_dict().items()}
-    save_file(state, temporary / "model.safetensors")
+    write_tensors(temporary / "model.safetensors", tokenizer.state_dict())
     (temporary / "config.json").write_text(json.dumps(dataclasses.asdict(tokenizer.config), indent=2))
     if directory.exists():
         shutil.rmtree(directory)

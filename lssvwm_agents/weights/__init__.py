@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from lssvwm_agents.worldmodel import WorldModel
 
 _FOLDER = Path(__file__).resolve().parent
+_HUB_SECONDS = 5.0
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
@@ -38,18 +39,17 @@ def find_model(name_or_path: str | Path) -> Path | str:
             return folder
     if text in shipped_names():
         return _FOLDER / text
-    shipped = ", ".join(shipped_names()) or "none yet"
     if path.exists():
         raise UserError(
             f"`{text}` is there but holds no world model (config.json and model.safetensors): give a folder "
-            f"made by `lssvwm train`, or a shipped model ({shipped})."
+            f"made by `lssvwm train`, or a shipped model ({_shipped()})."
         )
     local = path.parent.exists() or path.parts[:1] == ("runs",)  # runs/... is where runs are kept
     if isinstance(name_or_path, str) and _HUB_ID.fullmatch(text) and not local:
         return text
     raise UserError(
         f"There is no world model `{text}`: give a folder made by `lssvwm train`, "
-        f"a shipped model ({shipped}), or a Hugging Face id such as org/name."
+        f"a shipped model ({_shipped()}), or a Hugging Face id such as org/name."
     )
 
 
@@ -61,20 +61,62 @@ def load_model(name_or_path: str | Path, device: torch.device | str = "cpu") -> 
         device: Where to put it.
 
     Raises:
-        UserError: If there is no such model.
+        UserError: If there is no such model, or its files cannot be read.
     """
-    from lssvwm_agents.worldmodel import WorldModel
-
     found = find_model(name_or_path)
+    only_cached = isinstance(found, str) and not _hub_answers(found)
+    from lssvwm_agents.worldmodel import WorldModel  # slow to import: a wrong name is told before
+
     try:
-        model = WorldModel.from_pretrained(str(found))
-    except OSError as error:
-        if isinstance(found, Path):
-            raise
-        shipped = ", ".join(shipped_names()) or "none yet"
+        model = WorldModel.from_pretrained(str(found), local_files_only=only_cached)
+    except Exception as error:  # damaged JSON or tensors raise many kinds
+        if only_cached and isinstance(error, OSError):
+            raise UserError(
+                f"The Hugging Face hub could not be reached, and `{found}` was not downloaded before: check "
+                f"the network, or use a shipped model ({_shipped()})."
+            ) from error
         raise UserError(
-            f"The Hugging Face hub gave no world model `{found}` ({type(error).__name__}): check the id and "
-            f"the network, or use a shipped model ({shipped})."
+            f"`{found}` cannot be read as a world model; its files may be damaged or of another version "
+            f"({type(error).__name__}: {_one_line(error)})."
         ) from error
-    loaded: WorldModel = model.to(device).eval()
+    try:
+        loaded: WorldModel = model.to(device).eval()
+    except (RuntimeError, AssertionError) as error:  # torch without CUDA fails by an assertion
+        raise UserError(
+            f"The device `{device}` cannot be used ({_one_line(error)}): say cpu, or cuda with a GPU."
+        ) from error
     return loaded
+
+
+def _hub_answers(hub_id: str) -> bool:
+    """Whether the hub has such a world model; False where it cannot be reached.
+
+    The hub's own client tries for half a minute before it gives up; one short question tells as much.
+
+    Raises:
+        UserError: If the hub answers that it has none.
+    """
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+    from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError
+
+    try:
+        get_hf_file_metadata(hf_hub_url(hub_id, "config.json"), timeout=_HUB_SECONDS)
+    except (EntryNotFoundError, RepositoryNotFoundError) as error:
+        raise UserError(
+            f"The Hugging Face hub has no world model `{hub_id}`, or not for you: check the id, or use a "
+            f"shipped model ({_shipped()})."
+        ) from error
+    except Exception:  # the HTTP library's own errors, which differ from version to version
+        return False
+    return True
+
+
+def _shipped() -> str:
+    """The shipped names, for an error's sentence."""
+    return ", ".join(shipped_names()) or "none yet"
+
+
+def _one_line(error: Exception) -> str:
+    """What an error says, on one line of bearable length."""
+    text = " ".join(str(error).split())
+    return text if len(text) <= 200 else text[:200] + " ..."

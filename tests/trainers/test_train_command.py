@@ -20,7 +20,7 @@ FLAGS = [
     *("--training.updates", "20", "--training.log-every", "1", "--training.checkpoint-every", "3"),
     *("--training.num-validation-episodes", "2", "--training.validation-context", "6"),
     *("--training.validation-horizon", "2", "--data.refresh-every", "7"),
-    *("--objective.self-prediction-share", "0.3"),
+    *("--objective.rollout-weight", "0.3"),
 ]
 
 
