@@ -32,7 +32,8 @@ class RaycastMazeEnv(gymnasium.Env[Any, Any]):
 
     ``gymnasium.make`` truncates through its own ``TimeLimit``; a directly made environment truncates only if
     ``max_episode_steps`` is given here. ``reset(seed=s)`` starts the episode of seed ``s``; later resets
-    without a seed continue with seeds derived from it.
+    without a seed continue with seeds derived from it. Seeds from 2**40 on are those of the mazes that
+    `lssvwm train` renders: give smaller ones to score an agent in mazes that it has never seen.
 
     Args:
         observation: ``frame`` (S, S, 3) uint8, or ``dict`` of ``frame`` and ``proprio``.

@@ -7,6 +7,10 @@ import pytest
 import torch
 
 from lssvwm_agents import cli
+from lssvwm_agents.data.collect import CollectConfig
+from lssvwm_agents.data.online import maze_seeds
+from lssvwm_agents.errors import UserError
+from lssvwm_agents.evaluate.environments import make_envs
 from lssvwm_agents.evaluate.mazes import HeldRandom, episode_seeds, look_around, make_mazes, maze_of
 from lssvwm_agents.evaluate.planner_options import PlannerOptions
 from lssvwm_agents.evaluate.planning import SCRIPTED, evaluate_planning, summary
@@ -50,7 +54,11 @@ def test_summary_of_known_scores() -> None:
 
 def test_seeds_differ_between_evaluations_and_are_no_training_seeds() -> None:
     a, b = episode_seeds(0, 50), episode_seeds(1, 50)
-    assert len({*a, *b}) == 100 and max(*a, *b) < 2**31
+    assert len({*a, *b}) == 100 and min(*a, *b) >= 2**31 and max(*a, *b) < 2**32
+    CollectConfig(env=ENV_ID, seed=2**31 - 10, episodes=10)
+    with pytest.raises(UserError, match="`seed` must be in"):
+        CollectConfig(env=ENV_ID, seed=2**31 - 10, episodes=11)
+    assert int(maze_seeds(0, 8, "cpu").min()) >= 2**40
     assert episode_seeds(0, 10) == a[:10]
 
 
@@ -143,3 +151,17 @@ def test_only_mazes_can_be_evaluated() -> None:
     with pytest.raises(ValueError, match="is no RaycastMaze"):
         make_mazes("CartPole-v1", 1, 10, {})
     assert isinstance(make_mazes(ENV_ID, 1, 10, {}), gymnasium.vector.VectorEnv)
+
+
+def test_a_model_trained_on_short_episodes_is_scored_over_as_many_moves_as_asked() -> None:
+    env = make_mazes(ENV_ID, 2, 30, {"max_episode_steps": 5})
+    env.reset(seed=episode_seeds(0, 2))
+    for _ in range(30):
+        *_, truncated, _ = env.step(np.zeros(2, dtype=np.int64))
+        assert not truncated.any()
+    assert env.step(np.zeros(2, dtype=np.int64))[3].all()
+
+
+def test_an_environment_that_does_not_take_the_models_arguments_is_refused() -> None:
+    with pytest.raises(ValueError, match="CartPole-v1 does not take the arguments {'observation': 'dict'}"):
+        make_envs("CartPole-v1", 2, {"observation": "dict"})

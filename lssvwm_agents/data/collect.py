@@ -56,8 +56,10 @@ class CollectConfig:
         for name in ("episodes", "num_envs"):
             if getattr(self, name) < 1:
                 raise UserError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
-        if not 0 <= self.seed < 2**31:
-            raise UserError(f"`seed` must be in [0, 2**31), got {self.seed}.")
+        if not 0 <= self.seed <= 2**31 - self.episodes:  # from 2**31 on seeds are for evaluation
+            raise UserError(
+                f"`seed` must be in [0, 2**31 - episodes={2**31 - self.episodes}], got {self.seed}."
+            )
         if not 0.0 <= self.epsilon <= 1.0:
             raise UserError(f"`epsilon` must be in [0, 1], got {self.epsilon}.")
         if self.frame_size is not None and self.frame_size < 1:

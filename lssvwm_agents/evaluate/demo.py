@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from lssvwm_agents.agents import PlanningAgent, PlanningCarry, check_env_id, check_spaces, environment_kwargs
+from lssvwm_agents.agents import PlanningAgent, PlanningCarry, check_spaces, environment_kwargs
+from lssvwm_agents.evaluate.environments import choose_env_id
 from lssvwm_agents.evaluate.maze_map import MazeView
 from lssvwm_agents.evaluate.mazes import episode_seeds, look_around, make_mazes, maze_of, require_going_on
 from lssvwm_agents.evaluate.pages import (
@@ -181,13 +182,7 @@ def run_demo(
     if max_moves < min_moves:
         raise ValueError(f"`max_moves` must be at least min_moves={min_moves}, got {max_moves}.")
     options = options or PlannerOptions()
-    env_id = env_id or model.config.env_id
-    if not env_id:
-        raise ValueError(
-            "this model names no environment of its own: pass --env, such as lssvwm/RaycastMaze-7x7-v0."
-        )
-    if not allow_other_env:
-        check_env_id(model.config, env_id)
+    env_id = choose_env_id(model.config, env_id, allow_other_env)
     env = make_mazes(env_id, mazes, look_around_moves + max_moves, environment_kwargs(model.config))
     check_spaces(model.config, env.single_observation_space, env.single_action_space)
     agent = make_planning_agent(model, options, env.single_action_space, mazes, num_threads=num_threads)

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from lssvwm_agents.agents import PlanningAgent, PlanningCarry
+from lssvwm_agents.evaluate.environments import make_envs
 from lssvwm_agents.seeding import fold_in
 
 
@@ -62,8 +63,11 @@ class HeldRandom:
 
 
 def episode_seeds(seed: int, count: int) -> list[int]:
-    """One seed per episode, in [0, 2**31): different for every ``seed``, and never one of a training maze."""
-    return [fold_in(seed, index) % 2**31 for index in range(count)]
+    """One seed per episode, in [2**31, 2**32): others for every ``seed``, and never one of training.
+
+    Stores are collected with seeds below 2**31, and mazes rendered for training have seeds from 2**40 on.
+    """
+    return [2**31 + fold_in(seed, index) % 2**31 for index in range(count)]
 
 
 def make_mazes(
@@ -74,17 +78,7 @@ def make_mazes(
     Raises:
         ValueError: If the environment is unknown, or none whose true state the scripted policies can read.
     """
-    import lssvwm_agents.envs  # noqa: F401  (registers the ids)
-
-    if env_id not in gymnasium.registry:
-        raise ValueError(f"there is no environment {env_id!r}: use one such as lssvwm/RaycastMaze-9x9-v0.")
-    env = gymnasium.make_vec(
-        env_id,
-        num_envs=num_envs,
-        vectorization_mode="vector_entry_point",
-        max_episode_steps=num_moves + 1,
-        **kwargs,
-    )
+    env = make_envs(env_id, num_envs, {**kwargs, "max_episode_steps": num_moves + 1})
     if not hasattr(env.unwrapped, "maze_config"):
         raise ValueError(
             f"{env_id} is no RaycastMaze, and explorer and oracle know only those: "

@@ -16,7 +16,8 @@ import gymnasium
 import numpy as np
 from tqdm import tqdm
 
-from lssvwm_agents.agents import PlanningAgent, PlanningStats, check_env_id, check_spaces, environment_kwargs
+from lssvwm_agents.agents import PlanningAgent, PlanningStats, check_spaces, environment_kwargs
+from lssvwm_agents.evaluate.environments import choose_env_id
 from lssvwm_agents.evaluate.mazes import (
     HeldRandom,
     MazePolicy,
@@ -148,13 +149,7 @@ def evaluate_planning(
         if value < least:
             raise ValueError(f"`{name}` must be at least {least}, got {value}.")
     options = options or PlannerOptions()
-    env_id = env_id or model.config.env_id
-    if not env_id:
-        raise ValueError(
-            "this model names no environment of its own: pass --env, such as lssvwm/RaycastMaze-7x7-v0."
-        )
-    if not allow_other_env:
-        check_env_id(model.config, env_id)
+    env_id = choose_env_id(model.config, env_id, allow_other_env)
     kwargs = environment_kwargs(model.config)
     began = time.perf_counter()
     seeds = episode_seeds(seed, episodes)

@@ -14,7 +14,8 @@ import gymnasium
 import numpy as np
 from tqdm import tqdm
 
-from lssvwm_agents.agents import check_env_id, check_spaces, environment_kwargs
+from lssvwm_agents.agents import check_spaces, environment_kwargs
+from lssvwm_agents.evaluate.environments import choose_env_id, make_envs
 from lssvwm_agents.evaluate.maze_map import MazeView
 from lssvwm_agents.evaluate.mazes import episode_seeds
 from lssvwm_agents.evaluate.pages import episode_pages
@@ -22,21 +23,6 @@ from lssvwm_agents.evaluate.planner_options import PlannerOptions, make_planning
 from lssvwm_agents.evaluate.recording import Recording
 from lssvwm_agents.report.video import write_mp4
 from lssvwm_agents.worldmodel import WorldModel
-
-
-def make_envs(env_id: str, num_envs: int, kwargs: dict[str, Any]) -> gymnasium.vector.VectorEnv:
-    """Make a vector of a registered environment, by its own vector class where it has one.
-
-    Raises:
-        ValueError: If there is no such environment.
-    """
-    import lssvwm_agents.envs  # noqa: F401  (registers the ids)
-
-    if env_id not in gymnasium.registry:
-        raise ValueError(f"there is no environment {env_id!r}: use one such as lssvwm/RaycastMaze-9x9-v0.")
-    own = gymnasium.registry[env_id].vector_entry_point is not None
-    mode = "vector_entry_point" if own else "sync"
-    return gymnasium.make_vec(env_id, num_envs=num_envs, vectorization_mode=mode, **kwargs)
 
 
 def play_episodes(
@@ -76,13 +62,7 @@ def play_episodes(
         if value < 1:
             raise ValueError(f"`{name}` must be at least 1, got {value}.")
     options = options or PlannerOptions()
-    env_id = env_id or model.config.env_id
-    if not env_id:
-        raise ValueError(
-            "this model names no environment of its own: pass --env, such as lssvwm/RaycastMaze-7x7-v0."
-        )
-    if not allow_other_env:
-        check_env_id(model.config, env_id)
+    env_id = choose_env_id(model.config, env_id, allow_other_env)
     began = time.perf_counter()
     env = make_envs(env_id, episodes, environment_kwargs(model.config))
     check_spaces(model.config, env.single_observation_space, env.single_action_space)

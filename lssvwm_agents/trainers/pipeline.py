@@ -73,6 +73,7 @@ def _run(
     store = None if options.store is None else EpisodeStore.open(options.store)
     if store is not None:
         experiment = with_store(experiment, store)
+        check_lengths(store, experiment)
     init = None if options.init is None else load_model(options.init)
     if init is not None and (init.config.backbone, init.config.tokenizer) != (
         experiment.model.backbone,
@@ -293,6 +294,31 @@ def split_episodes(store: EpisodeStore, num_held_out: int) -> tuple[range, range
     return range(total - held_out), range(total - held_out, total)
 
 
+def check_lengths(store: EpisodeStore, experiment: Experiment) -> None:
+    """Refuse a store whose episodes are shorter than the recipe's windows, before anything is trained.
+
+    Raises:
+        UserError: If one is.
+    """
+    training = experiment.training
+    train_range, held_out = split_episodes(store, experiment.data.num_validation_store_episodes)
+    longest = max(length for _, length in training.curriculum)
+    shortest = int(store.lengths[train_range.start : train_range.stop].min())
+    if shortest < longest:
+        raise UserError(
+            f"every episode of `{store.path}` must have at least the {longest} frames of the longest window, "
+            f"got one of {shortest}: shorten --training.curriculum or collect longer episodes."
+        )
+    length = training.validation_context + training.validation_horizon
+    shortest = int(store.lengths[held_out.start : held_out.stop].min())
+    if training.num_validation_episodes and shortest < length:
+        raise UserError(
+            f"every held-out episode of `{store.path}` must have the validation's {length} frames, got one "
+            f"of {shortest}: shorten --training.validation-context, or pass "
+            "--training.num-validation-episodes 0."
+        )
+
+
 def with_store(experiment: Experiment, store: EpisodeStore) -> Experiment:
     """The experiment with the model's environment, action and odometry fields filled in from a store.
 
@@ -335,21 +361,9 @@ def _stored(
     process.wait()
     if not process.is_main:
         dataset, held_out = encode(train_range), encode(held_out_range)
-    longest = max(length for _, length in training.curriculum)
-    if dataset.min_length < longest:
-        raise UserError(
-            f"every episode of `{store.path}` must have at least the {longest} frames of the longest window, "
-            f"got one of {dataset.min_length}: shorten --training.curriculum or collect longer episodes."
-        )
     length = training.validation_context + training.validation_horizon
     if training.num_validation_episodes == 0:
         return FixedData(dataset), None
-    if held_out.min_length < length:
-        raise UserError(
-            f"every held-out episode of `{store.path}` must have the validation's {length} frames, got one "
-            f"of {held_out.min_length}: shorten --training.validation-context, or pass "
-            "--training.num-validation-episodes 0."
-        )
     frames = np.stack([store.episode(index).frames[:length] for index in held_out_range])
     scored = first_frames(held_out, length)
     return FixedData(dataset), ValidationSet(

@@ -103,6 +103,16 @@ def test_a_store_trains_a_model_for_its_environment(tmp_path):
     shorter = ["--tokenizer-training.updates", "2", "--training.updates", "2"]
     run(command(out, "--store", str(store), *shorter))
     assert len(list((out / "latents").iterdir())) == 2
+    done = subprocess.run(
+        command(tmp_path / "other", "--store", str(store), "--training.curriculum", "0", "64"),
+        env=environment(),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 2 and "frames of the longest window, got one of 21" in done.stderr
+    assert not (tmp_path / "other" / "tokenizer").exists()  # told before anything is trained
     config = load_model(out).config
     assert config.env_id == "lssvwm/RaycastMaze-7x7-v0" and "max_episode_steps" in config.env_kwargs_json
     assert losses(out).keys() == {1, 2}
