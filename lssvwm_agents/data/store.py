@@ -72,15 +72,7 @@ class EpisodeStore:
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
         group = zarr.create_group(unfinished, zarr_format=3)
-        shapes: dict[str, tuple[tuple[int, ...], str]] = {
-            "frames": (spec.frame_shape, "uint8"),
-            "actions": (spec.action_shape, spec.action_dtype),
-            "rewards": ((), "float32"),
-            "terminated": ((), "bool"),
-            "truncated": ((), "bool"),
-            "proprio": ((spec.proprio_dim,), "float32"),
-        }
-        for name, (shape, dtype) in shapes.items():
+        for name, (shape, dtype) in _layout(spec).items():
             group.create_array(
                 name,
                 shape=(0, *shape),
@@ -134,6 +126,8 @@ class EpisodeStore:
             store = cls(path, spec, group, index)
         except StoreError:
             raise
+        except FileNotFoundError as error:
+            raise StoreError(f"The episode store `{path}` is damaged: `index.npy` is missing.") from error
         except Exception as error:
             raise StoreError(f"The episode store `{path}` is damaged: {error}.") from error
         store._check_index()
@@ -151,7 +145,13 @@ class EpisodeStore:
                 f"The episode store `{self.path}` is damaged: its index does not hold (E, 4) integers."
             )
         end = int((index[:, 0] + index[:, 1]).max(initial=0))
-        for name, array in self._arrays.items():
+        for name, (shape, dtype) in _layout(self.spec).items():
+            array = self._arrays[name]
+            if array.shape[1:] != shape or array.dtype != dtype:
+                raise StoreError(
+                    f"The episode store `{self.path}` is damaged: `{name}` holds {array.dtype} of shape "
+                    f"{array.shape[1:]}, but its specification says {dtype} of {shape}; collect it again."
+                )
             if array.shape[0] < end:
                 raise StoreError(
                     f"The episode store `{self.path}` is damaged: its index names {end} frames, "
@@ -276,6 +276,18 @@ class EpisodeStore:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _layout(spec: StoreSpec) -> dict[str, tuple[tuple[int, ...], str]]:
+    """Shape of one row and dtype of each array."""
+    return {
+        "frames": (spec.frame_shape, "uint8"),
+        "actions": (spec.action_shape, spec.action_dtype),
+        "rewards": ((), "float32"),
+        "terminated": ((), "bool"),
+        "truncated": ((), "bool"),
+        "proprio": ((spec.proprio_dim,), "float32"),
+    }
 
 
 def _versions() -> dict[str, str]:

@@ -177,6 +177,13 @@ def test_wrong_episodes(name: str, value: np.ndarray, words: str) -> None:
         replace(episode(5), **{name: value})
 
 
+def mix_sizes(path: Path) -> None:
+    file = path / "frames" / "zarr.json"
+    described = json.loads(file.read_text())
+    described["shape"] = [described["shape"][0], 32, 32, 3]
+    file.write_text(json.dumps(described))
+
+
 def damage_chunk(path: Path) -> None:
     chunk = path / "frames" / "c" / "0" / "0" / "0" / "0"
     content = bytearray(chunk.read_bytes())
@@ -188,6 +195,7 @@ def damage_chunk(path: Path) -> None:
     "damage",
     [
         damage_chunk,
+        mix_sizes,
         lambda path: (path / "frames" / "c" / "0" / "0" / "0" / "0").unlink(),
         lambda path: (path / "index.npy").unlink(),
         lambda path: (path / "index.npy").write_bytes(b"x"),
