@@ -70,7 +70,7 @@ def student_t_quantile_95(df: int) -> float:
 def mean_ci95(values: Sequence[float]) -> tuple[float, float, float]:
     """The mean and its 95 % confidence interval from Student's t: ``(mean, low, high)``.
 
-    Chosen for results of record over the percentile bootstrap, which is too narrow for 20 episodes. One value
+    Chosen for results of record over a percentile bootstrap, which is too narrow for 20 episodes. One value
     alone has no interval: low and high are the value itself.
     """
     array = _samples(values)
@@ -79,16 +79,3 @@ def mean_ci95(values: Sequence[float]) -> tuple[float, float, float]:
         return mean, mean, mean
     half = student_t_quantile_95(array.size - 1) * float(array.std(ddof=1)) / math.sqrt(array.size)
     return mean, mean - half, mean + half
-
-
-def bootstrap_ci95(
-    values: Sequence[float], num_resamples: int = 10_000, seed: int = 0
-) -> tuple[float, float]:
-    """The 95 % percentile bootstrap interval of the mean (Efron & Tibshirani 1993): ``(low, high)``."""
-    array = _samples(values)
-    if num_resamples < 1:
-        raise ValueError(f"`num_resamples` must be at least 1, got {num_resamples}.")
-    generator = np.random.default_rng(seed)
-    means = array[generator.integers(0, array.size, (num_resamples, array.size))].mean(axis=1)
-    low, high = np.quantile(means, (0.025, 0.975))
-    return float(low), float(high)

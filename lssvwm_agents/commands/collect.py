@@ -21,7 +21,7 @@ class CollectArgs:
     out: Path
     """Folder of the store."""
     policy: str = "random"
-    """random, explorer, forager, oracle, or the path of a policy saved by stable-baselines3 (.zip)."""
+    """random, held_random, explorer, forager, oracle, or a policy saved by stable-baselines3 (.zip)."""
     episodes: int = 10
     """Episodes that the store holds in the end."""
     num_envs: int = 16

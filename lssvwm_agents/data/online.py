@@ -72,7 +72,7 @@ def rollout(
         config: The maze.
         seeds_B: (B,) int64 seeds, on the device to play on.
         length: Frames, the first one included.
-        policy_name: ``random``, ``explorer``, ``forager`` or ``oracle``.
+        policy_name: ``random``, ``held_random``, ``explorer``, ``forager`` or ``oracle``.
         compile_render: Draw through `torch.compile`.
         draw: Says whether frame t is to be drawn; where not, its ``frame`` is empty (B, 0, 0, 3).
     """

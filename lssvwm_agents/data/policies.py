@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from lssvwm_agents.errors import UserError
 from lssvwm_agents.seeding import fold_in
 
-SCRIPTED = ("explorer", "forager", "oracle")
+SCRIPTED = ("held_random", "explorer", "forager", "oracle")
 
 VectorEnv = gymnasium.vector.VectorEnv[Any, Any, Any]
 

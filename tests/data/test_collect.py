@@ -138,7 +138,7 @@ def test_loaded_policy_of_another_environment(tmp_path: Path) -> None:
 MAZE = {"max_episode_steps": 30}
 
 
-@pytest.mark.parametrize("policy", ["explorer", "forager", "oracle"])
+@pytest.mark.parametrize("policy", ["held_random", "explorer", "forager", "oracle"])
 @pytest.mark.parametrize("env", ["lssvwm/RaycastMaze-7x7-v0", "lssvwm/RaycastMaze-7x7-Continuous-v0"])
 def test_scripted_policies_in_mazes(tmp_path: Path, policy: str, env: str) -> None:
     config = CollectConfig(env, policy, episodes=5, num_envs=1, seed=40, env_kwargs=MAZE)
