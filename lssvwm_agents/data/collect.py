@@ -252,6 +252,23 @@ def _inspect(config: CollectConfig) -> tuple[ObservationReader, spaces.Discrete 
     )
 
 
+def _check_renders(config: CollectConfig) -> None:
+    """Draw one frame, to say what is wrong before a store is made.
+
+    Raises:
+        UserError: When the environment cannot be drawn, for example because a package is missing.
+    """
+    env = _make(config, render_mode="rgb_array")
+    try:
+        env.reset(seed=config.seed)
+        env.render()
+    except (gymnasium.error.Error, ImportError) as error:
+        sentence = " ".join(str(error).split())
+        raise UserError(f"The environment `{config.env}` cannot be drawn: {sentence}") from error
+    finally:
+        env.close()
+
+
 def _make_vector(config: CollectConfig, num_envs: int, reader: ObservationReader) -> VectorEnv:
     """A vector environment that is reset slot by slot, by us."""
     kwargs = dict(config.env_kwargs)
@@ -260,7 +277,7 @@ def _make_vector(config: CollectConfig, num_envs: int, reader: ObservationReader
         return gymnasium.make_vec(config.env, num_envs, vectorization_mode="vector_entry_point", **kwargs)
     if reader.kind == "rendered":
         kwargs["render_mode"] = "rgb_array"
-        _make(config, render_mode="rgb_array").close()  # says what is wrong, if it cannot be rendered
+        _check_renders(config)
     return gymnasium.make_vec(
         config.env,
         num_envs,

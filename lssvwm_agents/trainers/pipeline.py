@@ -73,7 +73,7 @@ def _run(
     store = None if options.store is None else EpisodeStore.open(options.store)
     if store is not None:
         experiment = with_store(experiment, store)
-        check_lengths(store, experiment)
+        check_store(store, experiment)
     init = None if options.init is None else load_model(options.init)
     if init is not None and (init.config.backbone, init.config.tokenizer) != (
         experiment.model.backbone,
@@ -85,6 +85,7 @@ def _run(
     settings: dict[str, Any] = {
         "experiment": experiment_to_dict(experiment),
         "store": None if options.store is None else str(options.store.resolve()),
+        "store_episodes": None if store is None else store.num_episodes,
         "tokenizer": options.tokenizer,
         "init": options.init,
     }
@@ -294,13 +295,18 @@ def split_episodes(store: EpisodeStore, num_held_out: int) -> tuple[range, range
     return range(total - held_out), range(total - held_out, total)
 
 
-def check_lengths(store: EpisodeStore, experiment: Experiment) -> None:
-    """Refuse a store whose episodes are shorter than the recipe's windows, before anything is trained.
+def check_store(store: EpisodeStore, experiment: Experiment) -> None:
+    """Refuse a store that the recipe cannot train on, before anything is trained.
 
     Raises:
-        UserError: If one is.
+        UserError: If an episode is shorter than the recipe's windows, or odometry is needed and missing.
     """
     training = experiment.training
+    if store.spec.proprio_dim == 0 and (training.memory_replay > 0 or training.priority > 0):
+        raise UserError(
+            f"`{store.path}` holds no odometry, which memory replay and priority need: pass "
+            "--training.memory-replay 0 --training.priority 0."
+        )
     train_range, held_out = split_episodes(store, experiment.data.num_validation_store_episodes)
     longest = max(length for _, length in training.curriculum)
     shortest = int(store.lengths[train_range.start : train_range.stop].min())

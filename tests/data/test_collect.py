@@ -11,6 +11,7 @@ import gymnasium
 import numpy as np
 import pytest
 
+import lssvwm_agents.envs  # noqa: F401  (registers the ids)
 from lssvwm_agents.data import Episode, EpisodeStore
 from lssvwm_agents.data.collect import CollectConfig, collect
 from lssvwm_agents.errors import UserError
@@ -183,7 +184,7 @@ def test_loaded_policy_sees_frames(tmp_path: Path) -> None:
         (CollectConfig("tests/Missing-v0"), "`tests/Missing-v0` cannot be made"),
         (CollectConfig("nothing:tests/Missing-v0"), "cannot be made"),
         (CollectConfig(ENV, env_kwargs={"colour": 1}), "does not take"),
-        (CollectConfig(ENV, policy="genius"), "`policy` must be random, explorer"),
+        (CollectConfig(ENV, policy="genius"), "`policy` must be random, held_random, explorer"),
         (CollectConfig(ENV, policy="explorer"), "plays RaycastMaze environments only"),
         (CollectConfig(ENV, policy=__file__), "not a policy saved by stable-baselines3"),
     ],
@@ -212,3 +213,13 @@ def test_other_episodes_are_not_mixed_in(tmp_path: Path) -> None:
     (tmp_path / "foreign" / "letter.txt").write_text("dear")
     with pytest.raises(UserError, match="is not an episode store"):
         collect(config, tmp_path / "foreign", progress=False)
+
+
+def test_an_environment_whose_renderer_is_missing_leaves_no_store(tmp_path: Path, monkeypatch) -> None:
+    def render(self) -> None:
+        raise gymnasium.error.DependencyNotInstalled("pygame is not installed")
+
+    monkeypatch.setattr("gymnasium.envs.classic_control.cartpole.CartPoleEnv.render", render)
+    with pytest.raises(UserError, match="`CartPole-v1` cannot be drawn: pygame is not installed"):
+        collect(CollectConfig(env="CartPole-v1", episodes=1), tmp_path / "s", progress=False)
+    assert not (tmp_path / "s").exists()
