@@ -53,7 +53,15 @@ def revisit_share(proprio_NTP: torch.Tensor) -> torch.Tensor:
 
     Returns:
         (N,) share in [0, 1].
+
+    Raises:
+        ValueError: If P is below 4: then these are no poses.
     """
+    if proprio_NTP.shape[-1] < 4:
+        raise ValueError(
+            "`priority` needs odometry that begins with x, y, sine and cosine of the heading, got "
+            f"{proprio_NTP.shape[-1]} values."
+        )
     length = proprio_NTP.shape[1]
     stride = max(1, length // 64)
     time_T = torch.arange(0, length, stride, device=proprio_NTP.device)

@@ -302,10 +302,11 @@ def check_store(store: EpisodeStore, experiment: Experiment) -> None:
         UserError: If an episode is shorter than the recipe's windows, or odometry is needed and missing.
     """
     training = experiment.training
-    if store.spec.proprio_dim == 0 and (training.memory_replay > 0 or training.priority > 0):
+    width = store.spec.proprio_dim
+    if (width < 1 and training.memory_replay > 0) or (width < 4 and training.priority > 0):
         raise UserError(
-            f"`{store.path}` holds no odometry, which memory replay and priority need: pass "
-            "--training.memory-replay 0 --training.priority 0."
+            f"`{store.path}` holds odometry of {width} values; memory replay needs some, and priority a pose "
+            "(x, y, sine and cosine): pass --training.memory-replay 0 --training.priority 0."
         )
     train_range, held_out = split_episodes(store, experiment.data.num_validation_store_episodes)
     longest = max(length for _, length in training.curriculum)

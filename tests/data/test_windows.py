@@ -117,3 +117,8 @@ def test_errors_name_the_rule_and_the_value():
         sample_windows(counting_dataset(proprio=False), 4, 6, generator(), memory_replay=0.5)
     with pytest.raises(ValueError, match=r"`memory_replay` must be in \[0, 1\], got 1.5"):
         sample_windows(counting_dataset(), 4, 6, generator(), memory_replay=1.5)
+
+
+def test_what_holds_no_pose_has_no_revisits():
+    with pytest.raises(ValueError, match="x, y, sine and cosine of the heading, got 3 values"):
+        revisit_share(torch.zeros(1, 8, 3))
