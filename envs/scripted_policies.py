@@ -1,9 +1,9 @@
 """Scripted policies: data, baselines and the upper bound of every score.
 
-``random``: uniform actions. ``held_random``: each held for some moves. ``oracle``: shortest path to the target that pays, without noise. ``explorer``:
-shortest paths to random cells, with noise and looking around. ``forager``: an explorer that heads for the
-paying target with probability one half, for data rich in rewards. All are batched and deterministic given
-their seeds.
+``random``: uniform actions. ``held_random``: each held for some moves. ``oracle``: shortest path to the
+target that pays, without noise. ``explorer``: shortest paths to random cells, with noise and looking around.
+``forager``: an explorer that heads for the paying target with probability one half, for data rich in rewards.
+All are batched and deterministic given their seeds.
 """
 
 from __future__ import annotations
@@ -178,7 +178,10 @@ class RandomPolicy(_Policy):
 
 
 class HeldRandomPolicy(_Policy):
-    """Every action equally likely, held for four moves: bumps into walls and goes round in circles, as first plans do."""
+    """Every action equally likely, held for four moves.
+
+    It bumps into walls and goes round in circles, as first plans do.
+    """
 
     def act(self, state: MazeState, carry: PolicyCarry) -> tuple[Tensor, PolicyCarry]:
         """Choose uniformly every fourth time."""

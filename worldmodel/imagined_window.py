@@ -30,8 +30,9 @@ def imagine_window(
 ) -> ImaginedWindow:
     """Imagine the frames from ``start`` on, after the real ones before it, under the window's actions.
 
-    Odometry is the model's own prediction where the action is known, and the real one where it is not (there it alone says
-    where the camera goes). The gradient flows through the imagined frames, not into the real prefix.
+    Odometry is the model's own prediction where the action is known, and the real one where it is not (there
+    it alone says where the camera goes). The gradient flows through the imagined frames, not into the real
+    prefix.
 
     Args:
         model: The world model.

@@ -14,8 +14,8 @@ import torch.nn.functional as F
 
 from lssvwm_agents.worldmodel.backbone import Frames
 from lssvwm_agents.worldmodel.batch import WindowBatch
-from lssvwm_agents.worldmodel.model import WorldModel
 from lssvwm_agents.worldmodel.imagined_window import imagine_window
+from lssvwm_agents.worldmodel.model import WorldModel
 from lssvwm_agents.worldmodel.noise import add_noise
 from lssvwm_agents.worldmodel.tokenizer import Tokenizer
 
@@ -57,18 +57,19 @@ class ObjectiveConfig:
         clean_noise_max: The clean stream carries noise of a level uniform in [0, this], told to the model.
         action_dropout: Share of windows whose actions are hidden.
         proprio_dropout: Share of windows whose odometry is hidden.
-        rollout_weight: Of the open-loop loss: some windows go on from a real prefix in the model's own imagination, and
-            latents, rewards, values and odometry of the imagined frames are compared with the real ones. The
-            gradient flows through the imagined frames. 0 for none.
+        rollout_weight: Of the open-loop loss: some windows go on from a real prefix in the model's own
+            imagination, and latents, rewards, values and odometry of the imagined frames are compared with
+            the real ones. The gradient flows through the imagined frames. 0 for none.
         rollout_horizon: Frames imagined; at most half of the window.
         rollout_rows: About how many windows of a batch.
         clean_prefix_share: Diffusion forcing: share of windows with a clean prefix longer than half.
         reward_weight: Of the reward head's cross-entropy.
         continuation_weight: Of the continuation head's cross-entropy.
         value_weight: Of the value head's cross-entropy.
-        proprio_weight: Of the next-odometry head's squared error; large, since one frame moves little of a deviation.
-        proprio_noise: Deviation of the noise on the odometry that this head starts from, in standardised units: it
-            learns to pull an imagined pose back to where the frame says that it is.
+        proprio_weight: Of the next-odometry head's squared error; large, since one frame moves little of a
+            deviation.
+        proprio_noise: Deviation of the noise on the odometry that this head starts from, in standardised
+            units: it learns to pull an imagined pose back to where the frame says that it is.
     """
 
     full_noise_share: float = 0.5

@@ -1,4 +1,4 @@
-"""The world model's forward and backward as CUDA graphs: small models are bound by kernel launches, not by arithmetic.
+"""The world model's forward and backward as CUDA graphs: kernel launches, not arithmetic, bound small models.
 
 One graph is captured per shape of the batch, and replayed with new inputs and a new seed. It computes what
 the eager loss and ``backward`` compute.
@@ -28,7 +28,7 @@ class _Captured:
 
 
 class GraphedWorldModelLoss:
-    """Loss and gradients of a :class:`WorldModelLoss` by graph replay; leaves the gradients in ``parameter.grad``.
+    """Loss and gradients of a :class:`WorldModelLoss` by graph replay; gradients stay in ``parameter.grad``.
 
     Args:
         module: On a CUDA device, trained by one process.

@@ -72,9 +72,7 @@ def test_a_small_batch_can_be_overfitted(objective, rollout_weight):
         micro_config(objective=objective, width=16, conditioning_width=16, recurrence="rotary_ssd")
     )
     batch = window_batch(model, 4, 6)
-    config = ObjectiveConfig(
-        rollout_weight=rollout_weight, clean_prefix_share=0.5, proprio_weight=1.0
-    )
+    config = ObjectiveConfig(rollout_weight=rollout_weight, clean_prefix_share=0.5, proprio_weight=1.0)
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-2)
     noise, history = generator(), []
     for _ in range(60):
