@@ -59,6 +59,12 @@ class Imagination:
         """Fork every row n times, in the order of ``repeat_interleave``, and give each thread its part."""
         if self.num_threads == 1 or state.batch_size * n < self.num_threads:
             return self.model.repeat(state, n)
+        if state.batch_size >= self.num_threads:  # whole episodes for each thread: its forks share their past
+            episodes = torch.arange(state.batch_size, device=state.features.device)
+            jobs = [
+                lambda e=e: self.model.repeat(state.select(e), n) for e in episodes.chunk(self.num_threads)
+            ]
+            return SharedState(self._together(jobs))
         rows = torch.arange(state.batch_size, device=state.features.device).repeat_interleave(n)
         return SharedState(
             self._together([lambda r=r: state.select(r) for r in rows.chunk(self.num_threads)])

@@ -14,10 +14,11 @@ import torch
 
 from lssvwm_agents.agents.action_codec import ActionCodec
 from lssvwm_agents.agents.compatibility import check_spaces
+from lssvwm_agents.agents.exploration import Exploration, Novelty
 from lssvwm_agents.agents.imagination import Imagination
 from lssvwm_agents.agents.observations import Observed, read_observation
 from lssvwm_agents.agents.planning_carry import PlanningCarry, PlanningStats, SeenFrame
-from lssvwm_agents.planners import ContinuousActions, Planner
+from lssvwm_agents.planners import ContinuousActions, Planner, WeightedSum, predicted_reward
 from lssvwm_agents.seeding import fold_in
 from lssvwm_agents.worldmodel import Prediction, WorldModel, WorldState
 
@@ -39,6 +40,8 @@ class PlanningAgent:
         action_space: Action space of one environment; by default what the model's configuration says, with
             the planner's bounds for a Box.
         num_threads: Threads that share the imagined futures; see :class:`Imagination`.
+        exploration: A bonus for imagined places not seen lately, added to the planner's objective; None for
+            none.
 
     Raises:
         ValueError: If a number is out of range, or the planner's or environment's actions do not fit.
@@ -53,7 +56,12 @@ class PlanningAgent:
         memory_frames: int | None = None,
         action_space: gymnasium.Space | None = None,
         num_threads: int = 1,
+        exploration: Exploration | None = None,
     ) -> None:
+        if exploration is not None and exploration.weight > 0 and model.config.proprio_dim < 2:
+            raise ValueError(
+                "exploring needs a world model with odometry, got one without: set its weight to 0."
+            )
         for name, value in (
             ("replan_every", replan_every),
             ("num_denoising_steps", num_denoising_steps),
@@ -72,6 +80,7 @@ class PlanningAgent:
         self.num_denoising_steps = num_denoising_steps
         self.memory_frames = memory_frames
         self.num_threads = num_threads
+        self.exploration = exploration if exploration is not None and exploration.weight > 0 else None
         self.codec = ActionCodec(action_space)
 
     @property
@@ -91,6 +100,7 @@ class PlanningAgent:
             plan=None,
             warm_start=None,
             moves_played=0,
+            visited=self._nowhere(num_envs),
             recent=(),
             seed=seed,
             stats=PlanningStats(),
@@ -208,9 +218,13 @@ class PlanningAgent:
         if any_start:
             carry = self._begin_episodes(carry, start)
         recent = (*carry.recent, seen)[-self.memory_frames :] if self.memory_frames is not None else ()
+        visited = carry.visited
+        if self.exploration is not None and observed.proprio is not None:
+            visited = torch.cat([visited[:, 1:], observed.proprio[:, None, :2]], dim=1)
         return dataclasses.replace(
             carry,
             world=self._write(carry.world, (seen,)),
+            visited=visited,
             recent=recent,
             last_action=None,
             frames_seen=carry.frames_seen + 1,
@@ -219,9 +233,20 @@ class PlanningAgent:
     def _begin_episodes(self, carry: PlanningCarry, start: torch.Tensor) -> PlanningCarry:
         """Forget the rows that start, and ask for a new plan, which for them begins afresh."""
         warm_start = carry.plan.shift(carry.moves_played).reset(start) if carry.plan is not None else None
+        visited = torch.where(start[:, None, None], torch.inf, carry.visited)
         return dataclasses.replace(
-            carry, world=carry.world.reset(start), plan=None, warm_start=warm_start, moves_played=0
+            carry,
+            world=carry.world.reset(start),
+            visited=visited,
+            plan=None,
+            warm_start=warm_start,
+            moves_played=0,
         )
+
+    def _nowhere(self, num_envs: int) -> torch.Tensor:
+        """Positions of no frames yet: (B, M, 2)."""
+        frames = 0 if self.exploration is None else self.exploration.memory_frames
+        return torch.full((num_envs, frames, 2), torch.inf, device=self.device)
 
     def _write(self, world: WorldState, frames: tuple[SeenFrame, ...]) -> WorldState:
         """Write real frames into memory, all at once."""
@@ -251,7 +276,7 @@ class PlanningAgent:
         dynamics = Imagination(
             self.model, self.num_denoising_steps, _noise(carry.seed, stats.plans, 1), self.num_threads
         )
-        plan = self.planner.plan(
+        plan = self._explorer(carry).plan(
             dynamics,
             self.planning_state(carry),
             warm_start=warm_start,
@@ -270,6 +295,14 @@ class PlanningAgent:
             stats.seconds + time.perf_counter() - before,
         )
         return dataclasses.replace(carry, plan=plan, warm_start=None, moves_played=0, stats=stats)
+
+    def _explorer(self, carry: PlanningCarry) -> Planner:
+        """The planner, with the exploration bonus in its objective."""
+        if self.exploration is None:
+            return self.planner
+        worth = getattr(self.planner, "objective", None) or predicted_reward
+        objective = WeightedSum((worth, Novelty(self.exploration, carry.visited)), (1.0, 1.0))
+        return dataclasses.replace(self.planner, objective=objective)  # type: ignore[type-var]
 
     def _in_kind(self, action: torch.Tensor, observed: Observed) -> np.ndarray | torch.Tensor | int:
         """Answer as the observation came: batched or not, array or tensor."""

@@ -64,6 +64,8 @@ class PlanningCarry:
         plan: The plan being played, or None.
         warm_start: Where the next search begins, if not at the shifted ``plan``.
         moves_played: Moves of ``plan`` already played.
+        visited: (B, M, 2) positions of the last M real frames, oldest first, infinite before the episode
+            began; M is 0 unless the agent explores.
         recent: The last real frames, oldest first; kept only for ``memory_frames``.
         seed: Seed of all planning noise.
         stats: What planning has cost.
@@ -75,6 +77,7 @@ class PlanningCarry:
     plan: Plan | None
     warm_start: Distribution | None
     moves_played: int
+    visited: torch.Tensor
     recent: tuple[SeenFrame, ...]
     seed: int
     stats: PlanningStats

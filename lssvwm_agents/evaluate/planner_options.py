@@ -32,6 +32,8 @@ class PlannerOptions:
     """Discount of imagined rewards, per move."""
     terminal_value: bool = True
     """Count the model's value of the last imagined frame, if it has a value head."""
+    exploration: float = 0.03
+    """Largest bonus of an imagined frame for being where the agent was not lately; 0 for none."""
     num_denoising_steps: int = 1
     """Denoising steps of every imagined frame."""
     rows_at_once: int = 256
@@ -69,7 +71,7 @@ def make_planning_agent(
         memory_frames: If given, plans start from a memory of only the last so many real frames.
         num_threads: Threads that share the imagined futures, on a CPU.
     """
-    from lssvwm_agents.agents import PlanningAgent, action_spec_from_space
+    from lssvwm_agents.agents import Exploration, PlanningAgent, action_spec_from_space
     from lssvwm_agents.planners import CEM, predicted_value
 
     on_cpu = model.device.type == "cpu"
@@ -92,4 +94,5 @@ def make_planning_agent(
         memory_frames=memory_frames,
         action_space=action_space,
         num_threads=num_threads if on_cpu else 1,
+        exploration=Exploration(options.exploration) if model.config.proprio_dim >= 2 else None,
     )
