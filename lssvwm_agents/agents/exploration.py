@@ -16,8 +16,8 @@ from lssvwm_agents.planners import Outcome
 class Exploration:
     """How much an imagined frame is worth for being somewhere new.
 
-    The first two numbers of the odometry are the position. A place is as new as it is far from where the agent
-    has been, and becomes new again with time: rewards may have moved.
+    The first two numbers of the odometry are the position. A place is as new as it is far from where the
+    agent has been, and becomes new again with time: rewards may have moved.
 
     Attributes:
         weight: Largest bonus of one frame, in units of reward; 0 for none.
