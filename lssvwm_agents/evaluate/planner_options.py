@@ -16,23 +16,23 @@ if TYPE_CHECKING:
 class PlannerOptions:
     """CEM over held actions in a receding horizon; the defaults fit two CPU cores."""
 
-    horizon: int = 10
+    horizon: int = 8
     """Decisions in a plan; it covers horizon * action_repeat moves."""
     action_repeat: int = 4
     """Moves for which each decision is held."""
-    num_samples: int = 64
+    num_samples: int = 48
     """Candidates per iteration."""
     num_elites: int = 8
     """Best candidates kept for the refit."""
     num_iterations: int = 2
     """Refits per plan."""
-    replan_every: int = 8
+    replan_every: int = 4
     """Moves played before planning again."""
     discount: float = 0.99
     """Discount of imagined rewards, per move."""
     terminal_value: bool = True
     """Count the model's value of the last imagined frame, if it has a value head."""
-    exploration: float = 0.03
+    exploration: float = 0.05
     """Largest bonus of an imagined frame for being where the agent was not lately; 0 for none."""
     num_denoising_steps: int = 1
     """Denoising steps of every imagined frame."""
