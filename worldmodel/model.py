@@ -264,7 +264,13 @@ class WorldModel(
         generator: torch.Generator | None = None,
     ) -> tuple[WorldState, Prediction]:
         """Imagine ``T`` frames under actions (B,T,A) and known odometry (B,T,P), if any. Differentiable."""
-        self._check_actions(actions, (state.batch_size, actions.shape[1] if actions.ndim == 3 else -1))
+        if actions.ndim != 3:
+            raise ValueError(f"actions must be (B, T, A) floats, got {tuple(actions.shape)}.")
+        self._check_actions(actions, (state.batch_size, actions.shape[1]))
+        if proprio is not None and proprio.shape[:2] != actions.shape[:2]:
+            raise ValueError(
+                f"`proprio` must be (B, T, P) for the {tuple(actions.shape[:2])} actions, got {tuple(proprio.shape)}."
+            )
         predictions = []
         for t in range(actions.shape[1]):
             given = None if proprio is None else proprio[:, t]

@@ -278,6 +278,10 @@ def test_the_rollout_counts_imagined_frames_against_real_ones():
 def test_bad_shares_are_named():
     with pytest.raises(ValueError, match=r"`full_noise_share` must be in \[0, 1\], got 1.5"):
         ObjectiveConfig(full_noise_share=1.5)
+    with pytest.raises(ValueError, match="`rollout_horizon` must be at least 1, got 0"):
+        ObjectiveConfig(rollout_horizon=0)
+    with pytest.raises(ValueError, match="`rollout_weight` must be at least 0, got -1"):
+        ObjectiveConfig(rollout_weight=-1)
 
 
 def test_batches_move_and_split():
