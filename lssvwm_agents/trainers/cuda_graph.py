@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from tqdm import tqdm
 
 from lssvwm_agents.trainers.loss_modules import LossAndMetrics, WorldModelLoss
 from lssvwm_agents.worldmodel import WindowBatch
@@ -50,6 +51,7 @@ class GraphedWorldModelLoss:
             )
         key = (rows, time)
         if key not in self._captured:
+            tqdm.write(f"capturing a CUDA graph for {rows} windows of {time} frames")
             self._captured[key] = self._capture(batch)
         captured = self._captured[key]
         for name, tensor in vars(captured.batch).items():

@@ -52,6 +52,23 @@ def eager(modules: Iterable[torch.nn.Module]) -> Iterator[None]:
             module._compiled_call_impl = implementation
 
 
+def freeze_all_but(model: WorldModel, prefixes: tuple[str, ...]) -> None:
+    """Freeze every parameter whose name begins with none of the prefixes; without prefixes, none.
+
+    Raises:
+        ValueError: If a prefix names no parameter.
+    """
+    names = [name for name, _ in model.named_parameters()]
+    for prefix in prefixes:
+        if not any(name.startswith(prefix) for name in names):
+            raise ValueError(
+                f"`only` must name parameters of the model, such as heads.proprio, got {prefix!r}."
+            )
+    for name, parameter in model.named_parameters():
+        if prefixes and not name.startswith(prefixes):
+            parameter.requires_grad_(False)
+
+
 def train_world_model(
     model: WorldModel,
     training: TrainingConfig,
@@ -86,6 +103,7 @@ def train_world_model(
     if fit_proprio and model.config.proprio_dim and first.proprio is not None:
         recorded = torch.arange(first.max_length, device=device) < first.lengths[:, None]
         model.backbone.conditioning.fit_proprio(first.proprio[recorded].float())
+    freeze_all_but(model, training.only)
     module = WorldModelLoss(model, objective, process.sum if process.world_size > 1 else None)
     graphed = None
     if training.cuda_graph and device.type == "cuda" and process.world_size == 1:
