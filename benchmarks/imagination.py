@@ -2,10 +2,10 @@
 
 python benchmarks/imagination.py --model tiny --json FILE
 
-Held-out mazes are played by the forager (`--policy` for another). After a real context the model imagines the rest
-under the true actions. Squared latent error is per latent number (variance 1: knowing nothing); odometry is in cells.
-`odometry_step` is the error of one move after real frames, for moves that went freely and for those that a wall
-stopped.
+Held-out mazes are played by the forager (`--policy` for another). After a real context the model imagines
+the rest under the true actions. Squared latent error is per latent number (variance 1: knowing nothing);
+odometry is in cells. `odometry_step` is the error of one move after real frames, for moves that went freely
+and for those that a wall stopped.
 """
 
 from __future__ import annotations

@@ -269,7 +269,7 @@ class WorldModel(
         self._check_actions(actions, (state.batch_size, actions.shape[1]))
         if proprio is not None and proprio.shape[:2] != actions.shape[:2]:
             raise ValueError(
-                f"`proprio` must be (B, T, P) for {tuple(actions.shape[:2])} actions, got {tuple(proprio.shape)}."
+                f"`proprio` must be (B, T, P) with (B, T)={tuple(actions.shape[:2])}, got {tuple(proprio.shape)}."
             )
         predictions = []
         for t in range(actions.shape[1]):

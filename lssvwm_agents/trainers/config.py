@@ -100,7 +100,8 @@ class TrainingConfig(OptimizationConfig):
         memory_replay: Probability that a window's second half walks back over its first.
         replay_mode: Whether it is walked ``backwards`` or ``forwards`` again.
         priority: Probability that a window is the most revisiting of a few.
-        only: Train only the parameters whose names begin with one of these, and freeze the rest; empty for all.
+        only: Train only the parameters whose names begin with one of these, and freeze the rest; empty for
+            all.
         num_validation_episodes: Episodes of mazes never trained on that are scored.
         validation_context: Real frames given before imagining.
         validation_horizon: Frames imagined.
