@@ -159,6 +159,115 @@ class WorldModel(
         if proprio is None:
             proprio = latents.new_zeros(batch, time, self.config.proprio_dim)
         elif proprio.shape != (batch, time, self.config.proprio_dim):
+            raise ValueError(
+                f"`proprio` must be (B, T, P)={(batch, time, self.config.proprio_dim)}, "
+                f"got {tuple(proprio.shape)}."
+            )
+        frames = Frames(
+            latents=latents,
+            noise_level=latents.new_zeros(batch, time),
+            action=actions,
+            action_known=self._action_known(actions) if action_known is None else action_known,
+            proprio=proprio,
+            proprio_known=known,
+        )
+        return self.write(state, frames)
+
+    # --- imagined frames --------------------------------------------------------------------------
+
+    def step(
+        self,
+        state: WorldState,
+        action: torch.Tensor,
+        num_denoising_steps: int = 1,
+        generator: torch.Generator | None = None,
+        proprio: torch.Tensor | None = None,
+    ) -> tuple[WorldState, Prediction]:
+        """Imagine the frame that ``action`` leads to, and remember it.
+
+        Args:
+            state: Of ``B`` episodes.
+            action: (B,A) float.
+            num_denoising_steps: 1 gives the mean of what may come, 8 or more give samples.
+            generator: Source of noise when there is more than one denoising step.
+            proprio: (B,P) odometry of the new frame if it is known; else the model predicts it.
+
+        Raises:
+            ValueError: If a shape does not fit.
+        """
+        self._check_actions(action, (state.batch_size,))
+        state = state.materialise(only_long=True)
+        known = state.proprio_known
+        standardise = self.backbone.conditioning.standardise
+        if proprio is not None:
+            if proprio.shape != state.proprio.shape:
+                raise ValueError(
+                    f"`proprio` must be (B, P)={tuple(state.proprio.shape)}, got {tuple(proprio.shape)}."
+                )
+            known = torch.ones_like(known)
+        elif self.config.proprio_dim:
+            ahead = self.heads.next_proprio(state.features, standardise(state.proprio), action)
+            proprio = self.backbone.conditioning.restore(ahead)
+        else:
+            proprio = state.proprio
+
+        given = action.new_ones(state.batch_size)
+        state, latent, features = self.advance(
+            state, action, given, proprio, known, num_denoising_steps, generator
+        )
+        return state, self._predict(latent, features, state)
+
+    def advance(
+        self,
+        state: WorldState,
+        action: torch.Tensor,
+        action_known: torch.Tensor,
+        proprio: torch.Tensor,
+        proprio_known: torch.Tensor,
+        num_denoising_steps: int = 1,
+        generator: torch.Generator | None = None,
+    ) -> tuple[WorldState, torch.Tensor, torch.Tensor]:
+        """The core of :meth:`step`: sample one frame under given conditions and remember it.
+
+        Args:
+            state: Of ``B`` episodes.
+            action: (B,A) float.
+            action_known: (B,) 0 where the model is given its null action.
+            proprio: (B,P) odometry of the new frame.
+            proprio_known: (B,) 0 where the model is given its null odometry.
+            num_denoising_steps: As :meth:`step`.
+            generator: As :meth:`step`.
+
+        Returns:
+            The new state, the latent (B,C,h,w) and its features (B,F).
+        """
+        condition = (action[:, None], action_known[:, None], proprio[:, None], proprio_known[:, None])
+
+        def denoise(noisy: torch.Tensor, level: float) -> torch.Tensor:
+            noise_level = noisy.new_full((state.batch_size, 1), level)
+            clean = self._read(Frames(noisy, noise_level, *condition), state.layers).clean
+            assert clean is not None
+            return clean
+
+        shape = (state.batch_size, 1, *self.config.tokenizer.latent_shape)
+        latent = sample(denoise, shape, num_denoising_steps, generator, self.backbone.position)
+        level = latent.new_full((state.batch_size, 1), self.config.imagined_noise_level)
+        after, features = self.write(state, Frames(latent, level, *condition))
+        return after, latent[:, 0], features[:, 0]
+
+    def imagine(
+        self,
+        state: WorldState,
+        actions: torch.Tensor,
+        proprio: torch.Tensor | None = None,
+        num_denoising_steps: int = 1,
+        generator: torch.Generator | None = None,
+    ) -> tuple[WorldState, Prediction]:
+        """Imagine ``T`` frames under actions (B,T,A) and known odometry (B,T,P), if any. Differentiable."""
+        if actions.ndim != 3:
+            raise ValueError(f"actions must be (B, T, A) floats, got {tuple(actions.shape)}.")
+        self._check_actions(actions, (state.batch_size, actions.shape[1]))
+        if proprio is not None and proprio.shape[:2] != actions.shape[:2]:
             lead = tuple(actions.shape[:2])
             raise ValueError(f"`proprio` must be (B, T, P) with (B, T)={lead}, got {tuple(proprio.shape)}.")
         predictions = []
