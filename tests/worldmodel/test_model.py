@@ -460,3 +460,13 @@ def test_bfloat16_autocast_keeps_the_state_and_the_scalars_wide(options):
         one, two = getattr(outcome, name), getattr(exact_outcome, name)
         assert float((one - two).norm() / two.norm()) < 0.05
     assert float((state.layers[0].scan - exact.layers[0].scan).norm() / exact.layers[0].scan.norm()) < 0.05
+
+
+def test_imagined_odometry_must_match_the_actions():
+    model = micro_model()
+    state = model.initial_state(2)
+    actions = torch.zeros(2, 3, model.config.action_dim, dtype=torch.float64)
+    with pytest.raises(ValueError, match=r"`proprio` must be \(B, T, P\) with \(B, T\)=\(2, 3\)"):
+        model.imagine(state, actions, torch.zeros(2, 2, model.config.proprio_dim, dtype=torch.float64))
+    with pytest.raises(ValueError, match=r"actions must be \(B, T, A\) floats, got \(2, "):
+        model.imagine(state, actions[:, 0])
