@@ -114,7 +114,7 @@ def with_maze(experiment: Experiment) -> Experiment:
 
 
 def maze_tiny() -> Experiment:
-    """`tiny` on 7x7 mazes with odometry: the weights that ship, made in minutes on one GPU."""
+    """`tiny` on 7x7 mazes with odometry, minutes on one GPU; shipped weights are of an earlier version."""
     return Experiment(
         name="maze-tiny",
         maze=MazeConfig(size=7),
