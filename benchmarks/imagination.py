@@ -40,10 +40,7 @@ def measure(name: str, policy: str, episodes: int, context: int, seed: int, devi
     latents, actions, pose = data.latents.float(), data.actions, data.proprio
     start = model.initial_state(episodes)
     _, features = model.observe_latents(start, latents, actions, pose)
-    conditioning = model.backbone.conditioning
-    ahead = conditioning.restore(
-        model.heads.next_proprio(features[:, :-1], conditioning.standardise(pose[:, :-1]), actions[:, 1:])
-    )
+    ahead, _ = model.next_odometry(features[:, :-1], pose[:, :-1], actions[:, 1:])
     error = (ahead - pose[:, 1:])[..., :2].norm(dim=-1)
     travelled = (pose[:, 1:] - pose[:, :-1])[..., :2].norm(dim=-1)
     moving = torch.isin(actions[:, 1:].argmax(-1), torch.tensor(MOVING, device=device))

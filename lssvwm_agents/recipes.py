@@ -109,6 +109,7 @@ def with_maze(experiment: Experiment) -> Experiment:
         env_kwargs_json=json.dumps(overrides, sort_keys=True),
         action_dim=maze.action_size,
         discrete_actions=not maze.continuous,
+        odometry="pose" if experiment.model.proprio_dim else "vector",
     )
     return replace(experiment, model=model)
 

@@ -11,6 +11,7 @@ from typing import Literal, TypeVar, get_args
 Recurrence = Literal["ssd", "rotary_ssd"]
 Objective = Literal["teacher_forcing", "diffusion_forcing"]
 Memory = Literal["block_scan", "none"]
+Odometry = Literal["vector", "pose"]
 _T = TypeVar("_T")
 
 
@@ -126,6 +127,8 @@ class WorldModelConfig:
         action_dim: Width ``A`` of the float action (one-hot for discrete actions).
         discrete_actions: Whether actions are one-hot.
         proprio_dim: Width of the odometry vector; 0 for a model from actions alone.
+        odometry: ``pose`` if its first four numbers are position ahead and to the left of the first frame,
+            sine and cosine of the heading; ``vector`` for any other.
         objective: ``teacher_forcing`` (denoising frames only read memory) or ``diffusion_forcing``.
         num_bins: Bins of the two-hot reward and value heads.
         value_head: Whether a head predicts the return-to-go of the policy that made the data.
@@ -141,6 +144,7 @@ class WorldModelConfig:
     action_dim: int = 6
     discrete_actions: bool = True
     proprio_dim: int = 4
+    odometry: Odometry = "vector"
     objective: Objective = "teacher_forcing"
     num_bins: int = 41
     value_head: bool = True
@@ -165,6 +169,12 @@ class WorldModelConfig:
             )
         _require(self.action_dim >= 1, "`action_dim` must be at least 1", self.action_dim)
         _require(self.proprio_dim >= 0, "`proprio_dim` must be at least 0", self.proprio_dim)
+        _require_one_of("odometry", self.odometry, Odometry)
+        _require(
+            self.odometry == "vector" or self.proprio_dim == 0 or self.proprio_dim >= 4,
+            "a `pose` has 4 numbers or more: `proprio_dim` must be 0 or at least 4",
+            self.proprio_dim,
+        )
         _require(
             self.num_bins >= 3 and self.num_bins % 2 == 1,
             "`num_bins` must be odd and at least 3",

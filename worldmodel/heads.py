@@ -11,6 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from lssvwm_agents.worldmodel.config import Odometry
+from lssvwm_agents.worldmodel.odometry import OdometryHead
+
 SYMLOG_LIMIT = 4.0
 
 
@@ -58,7 +61,13 @@ class Heads(nn.Module):
     """Small MLPs on the features (B, ..., F) of clean frames."""
 
     def __init__(
-        self, feature_dim: int, action_dim: int, proprio_dim: int, num_bins: int, value: bool
+        self,
+        feature_dim: int,
+        action_dim: int,
+        proprio_dim: int,
+        num_bins: int,
+        value: bool,
+        odometry: Odometry = "vector",
     ) -> None:
         super().__init__()
         self.two_hot = TwoHot(num_bins)
@@ -66,20 +75,13 @@ class Heads(nn.Module):
         self.reward = _mlp(feature_dim, hidden, num_bins)
         self.continuation = nn.Linear(feature_dim, 1)
         self.value = _mlp(feature_dim, hidden, num_bins) if value else None
-        self.proprio = (
-            _mlp(feature_dim + proprio_dim + action_dim, hidden, proprio_dim) if proprio_dim else None
-        )
+        self.proprio: OdometryHead | None = None
+        if proprio_dim:
+            inputs = feature_dim + OdometryHead.input_dim(odometry, proprio_dim) + action_dim
+            mlp = _mlp(inputs, hidden, OdometryHead.change_dim(odometry, proprio_dim))
+            self.proprio = OdometryHead(mlp, odometry, proprio_dim)
         nn.init.zeros_(self.continuation.weight)
         nn.init.constant_(self.continuation.bias, 4.0)
-
-    def next_proprio(
-        self, features: torch.Tensor, proprio: torch.Tensor, action: torch.Tensor
-    ) -> torch.Tensor:
-        """Standardised odometry after ``action``: (...,F), (...,P) standardised, (...,A) -> (...,P)."""
-        assert self.proprio is not None
-        inputs = torch.cat([features, proprio.to(features.dtype), action.to(features.dtype)], -1)
-        change: torch.Tensor = self.proprio(inputs)
-        return proprio + change
 
 
 def _mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:

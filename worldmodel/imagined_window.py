@@ -17,12 +17,12 @@ class ImaginedWindow(NamedTuple):
     Attributes:
         latents: (B,H,C,h,w).
         features: (B,H,F).
-        proprio: (B,H,P) standardised odometry as the head predicted it, or None for a model without.
+        changes: (B,H,C) standardised changes of odometry that the head predicted, or None for a model without.
     """
 
     latents: torch.Tensor
     features: torch.Tensor
-    proprio: torch.Tensor | None
+    changes: torch.Tensor | None
 
 
 def imagine_window(
@@ -31,8 +31,8 @@ def imagine_window(
     """Imagine the frames from ``start`` on, after the real ones before it, under the window's actions.
 
     Odometry is the model's own prediction where the action is known, and the real one where it is not (there
-    it alone says where the camera goes). The gradient flows through the imagined frames, not into the real
-    prefix.
+    it alone says where the camera goes). The gradient flows through the imagined frames; not through the
+    odometry, each change of which has a target of its own, and not into the real prefix.
 
     Args:
         model: The world model.
@@ -56,21 +56,18 @@ def imagine_window(
                 proprio_known=proprio_known[:, past],
             ),
         )
-    conditioning = model.backbone.conditioning
-    imagined, all_features, all_ahead = [], [], []
+    imagined, all_features, changes = [], [], []
     for t in range(start, time):
         action, pose = batch.actions[:, t], proprio[:, t]
         if model.heads.proprio is not None:
-            ahead = model.heads.next_proprio(state.features, conditioning.standardise(state.proprio), action)
-            all_ahead.append(ahead)
-            pose = torch.where(
-                batch.action_known[:, t, None], conditioning.restore(ahead).to(pose.dtype), pose
-            )
+            ahead, change = model.next_odometry(state.features, state.proprio, action)
+            changes.append(change)
+            pose = torch.where(batch.action_known[:, t, None], ahead.detach(), pose)
         state, latent, features = model.advance(state, action, action_known[:, t], pose, proprio_known[:, t])
         imagined.append(latent)
         all_features.append(features)
     return ImaginedWindow(
         torch.stack(imagined, 1),
         torch.stack(all_features, 1),
-        torch.stack(all_ahead, 1) if all_ahead else None,
+        torch.stack(changes, 1) if changes else None,
     )

@@ -68,6 +68,7 @@ class WorldModel(
             config.proprio_dim,
             config.num_bins,
             config.value_head,
+            config.odometry,
         )
 
     @property
@@ -173,6 +174,35 @@ class WorldModel(
         )
         return self.write(state, frames)
 
+    # --- odometry ---------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def fit_odometry(self, proprio: torch.Tensor, recorded: torch.Tensor) -> None:
+        """Measure how odometry (E,T,P) and its changes are spread, where it was ``recorded`` (E,T)."""
+        if self.heads.proprio is None:
+            raise ValueError("only a model with odometry can be fitted to it, got `proprio_dim`=0.")
+        self.backbone.conditioning.fit_proprio(proprio[recorded])
+        both = recorded[:, 1:] & recorded[:, :-1]
+        self.heads.proprio.fit(proprio[:, :-1][both], proprio[:, 1:][both])
+
+    def next_odometry(
+        self, features: torch.Tensor, proprio: torch.Tensor, action: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Odometry after an action, from the features and odometry of the frame before it.
+
+        Args:
+            features: (...,F).
+            proprio: (...,P).
+            action: (...,A).
+
+        Returns:
+            (...,P), and the standardised change (...,C) that it is made of.
+        """
+        head = self.heads.proprio
+        assert head is not None
+        change = head.predict(features, self.backbone.conditioning.standardise(proprio), action)
+        return head.apply_change(proprio, change).to(proprio.dtype), change
+
     # --- imagined frames --------------------------------------------------------------------------
 
     def step(
@@ -198,7 +228,6 @@ class WorldModel(
         self._check_actions(action, (state.batch_size,))
         state = state.materialise(only_long=True)
         known = state.proprio_known
-        standardise = self.backbone.conditioning.standardise
         if proprio is not None:
             if proprio.shape != state.proprio.shape:
                 raise ValueError(
@@ -206,8 +235,7 @@ class WorldModel(
                 )
             known = torch.ones_like(known)
         elif self.config.proprio_dim:
-            ahead = self.heads.next_proprio(state.features, standardise(state.proprio), action)
-            proprio = self.backbone.conditioning.restore(ahead)
+            proprio = self.next_odometry(state.features, state.proprio, action)[0]
         else:
             proprio = state.proprio
 

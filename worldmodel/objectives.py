@@ -66,10 +66,7 @@ class ObjectiveConfig:
         reward_weight: Of the reward head's cross-entropy.
         continuation_weight: Of the continuation head's cross-entropy.
         value_weight: Of the value head's cross-entropy.
-        proprio_weight: Of the next-odometry head's squared error; large, since one frame moves little of a
-            deviation.
-        proprio_noise: Deviation of the noise on the odometry that this head starts from, in standardised
-            units: it learns to pull an imagined pose back to where the frame says that it is.
+        proprio_weight: Of the odometry head's squared error, in deviations of a change.
     """
 
     full_noise_share: float = 0.5
@@ -83,8 +80,7 @@ class ObjectiveConfig:
     reward_weight: float = 0.5
     continuation_weight: float = 0.1
     value_weight: float = 0.1
-    proprio_weight: float = 50.0
-    proprio_noise: float = 0.01
+    proprio_weight: float = 1.0
 
     def __post_init__(self) -> None:
         for name in (
@@ -98,7 +94,7 @@ class ObjectiveConfig:
         for name in ("rollout_horizon", "rollout_rows"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
-        for name in ("clean_noise_max", "proprio_noise", "rollout_weight"):
+        for name in ("clean_noise_max", "rollout_weight"):
             if getattr(self, name) < 0:
                 raise ValueError(f"`{name}` must be at least 0, got {getattr(self, name)}.")
 
@@ -176,7 +172,7 @@ def world_model_loss(
         denoising, features, valid = _diffusion_forcing(model, batch, proprio, config, draws)
     parts = {"denoising": denoising, **_outcome_losses(model, batch, features, valid, draws)}
     if model.heads.proprio is not None:
-        parts["proprio"] = _odometry_loss(model, batch, proprio, features, valid, config, draws)
+        parts["proprio"] = _odometry_loss(model, batch, proprio, features, valid, draws)
     weights = {
         "denoising": 1.0,
         "reward": config.reward_weight,
@@ -291,14 +287,13 @@ def _odometry_loss(
     proprio: torch.Tensor,
     features: torch.Tensor,
     valid: torch.Tensor,
-    config: ObjectiveConfig,
     draws: _Draws,
 ) -> torch.Tensor:
-    """Each frame's odometry from the frame before, its odometry disturbed, and the action."""
-    target = model.backbone.conditioning.standardise(proprio)
-    start = target + config.proprio_noise * draws.normal(*target.shape[1:])
-    ahead = model.heads.next_proprio(features[:, :-1], start[:, :-1], batch.actions[:, 1:])
-    error = (ahead.float() - target[:, 1:].float()).square().mean(-1)
+    """Each frame's change of odometry from the frame before and the action."""
+    assert model.heads.proprio is not None
+    _, change = model.next_odometry(features[:, :-1], proprio[:, :-1], batch.actions[:, 1:])
+    target = model.heads.proprio.change(proprio[:, :-1], proprio[:, 1:])
+    error = (change.float() - target.float()).square().mean(-1)
     known = batch.proprio_known & batch.action_known
     return draws.masked_mean(error, (known & valid)[:, 1:] & batch.proprio_known[:, :-1] & valid[:, :-1])
 
@@ -324,8 +319,10 @@ def _rollout_losses(
         "denoising": draws.masked_mean(error, everywhere),
         **_outcome_losses(model, future, imagined.features, everywhere, draws),
     }
-    if imagined.proprio is not None:
-        target = model.backbone.conditioning.standardise(proprio[:, start:])
-        error = (imagined.proprio.float() - target.float()).square().mean(-1)
-        losses["proprio"] = draws.masked_mean(error, future.proprio_known & future.action_known)
+    if imagined.changes is not None:
+        assert model.heads.proprio is not None
+        target = model.heads.proprio.change(proprio[:, start - 1 : -1], proprio[:, start:])
+        error = (imagined.changes.float() - target.float()).square().mean(-1)
+        known = batch.proprio_known[:, start - 1 : -1] & future.proprio_known & future.action_known
+        losses["proprio"] = draws.masked_mean(error, known)
     return losses

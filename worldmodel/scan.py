@@ -60,8 +60,8 @@ def scan(
         c_read: (R,L,G,N) queries of the reading tokens, frame by frame as the writing ones, or None.
         tokens_per_frame: ``S``; must divide L.
         backend: ``reference`` steps token by token; ``chunked`` is matrix form in plain PyTorch; ``mamba``
-            calls mamba-ssm's Triton kernel (CUDA only); ``auto`` takes ``mamba`` for long CUDA sequences
-            without reads where it is installed, else ``chunked``.
+            calls mamba-ssm's Triton kernel (CUDA only, tuned for a minute or more at each new shape);
+            ``auto`` is ``chunked``.
         chunk_size: Tokens computed at once (rounded to whole frames); changes no result.
 
     Raises:
@@ -74,8 +74,6 @@ def scan(
         )
     if backend not in BACKENDS:
         raise ValueError(f"`backend` must be one of {BACKENDS}, got {backend!r}.")
-    if backend == "auto":
-        backend = _choose(writes.x, length, tokens_per_frame, c_read is not None)
     if backend == "reference":
         from lssvwm_agents.worldmodel.scan_reference import reference_scan
 
@@ -105,12 +103,3 @@ def expand_groups(tensor: torch.Tensor, heads: int) -> torch.Tensor:
     if groups == heads:
         return tensor
     return tensor.repeat_interleave(heads // groups, dim=2)
-
-
-def _choose(x: torch.Tensor, length: int, tokens_per_frame: int, reads: bool) -> Backend:
-    """Triton for long CUDA sequences; with reads its doubled length costs more than its kernel gains."""
-    if reads or not x.is_cuda or length <= tokens_per_frame or x.dtype == torch.float64:
-        return "chunked"
-    from lssvwm_agents.worldmodel.scan_mamba import mamba_is_available
-
-    return "mamba" if mamba_is_available() else "chunked"

@@ -347,6 +347,7 @@ def with_store(experiment: Experiment, store: EpisodeStore) -> Experiment:
         discrete_actions=spec.num_actions > 0,
         # A recipe without odometry stays without.
         proprio_dim=spec.proprio_dim if experiment.model.proprio_dim else 0,
+        odometry="pose" if spec.env_id.startswith("lssvwm/RaycastMaze") else experiment.model.odometry,
     )
     return replace(experiment, model=model)
 

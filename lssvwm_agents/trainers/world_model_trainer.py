@@ -102,7 +102,7 @@ def train_world_model(
     first = source.at(0)
     if fit_proprio and model.config.proprio_dim and first.proprio is not None:
         recorded = torch.arange(first.max_length, device=device) < first.lengths[:, None]
-        model.backbone.conditioning.fit_proprio(first.proprio[recorded].float())
+        model.fit_odometry(first.proprio.float(), recorded)
     freeze_all_but(model, training.only)
     module = WorldModelLoss(model, objective, process.sum if process.world_size > 1 else None)
     graphed = None

@@ -44,8 +44,10 @@ def test_untrained_head_predicts_zero():
     heads = Heads(feature_dim=8, action_dim=3, proprio_dim=2, num_bins=41, value=True)
     features = torch.randn(5, 8)
     assert heads.two_hot.mean(heads.reward(features)).abs().max() < 1e-4
-    proprio = torch.randn(5, 2)
-    torch.testing.assert_close(heads.next_proprio(features, proprio, torch.randn(5, 3)), proprio)
+    assert heads.proprio is not None
+    proprio, action = torch.randn(5, 2), torch.randn(5, 3)
+    change = heads.proprio.predict(features, proprio, action)
+    torch.testing.assert_close(heads.proprio.apply_change(proprio, change), proprio)
 
 
 def test_two_hot_loss_gradient_is_softmax_minus_target():

@@ -247,8 +247,7 @@ def test_predicted_odometry_feeds_the_next_frame():
     model = micro_model()
     latents, actions, proprio = video(model, 2, 4)
     state, features = model.observe_latents(model.initial_state(2), latents, actions, proprio)
-    standardise, restore = model.backbone.conditioning.standardise, model.backbone.conditioning.restore
-    expected = restore(model.heads.next_proprio(features[:, -1], standardise(proprio[:, -1]), actions[:, 1]))
+    expected, _ = model.next_odometry(features[:, -1], proprio[:, -1], actions[:, 1])
     after, prediction = model.step(state, actions[:, 1])
     close(prediction.proprio, expected)
     _, told = model.step(state, actions[:, 1], proprio=expected)
