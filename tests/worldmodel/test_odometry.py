@@ -1,0 +1,84 @@
+"""Odometry: changes and poses, against what is known by hand and against the real maze."""
+
+import math
+
+import pytest
+import torch
+
+from lssvwm_agents.data.online import render_episodes
+from lssvwm_agents.envs import MazeConfig
+from lssvwm_agents.worldmodel import WorldModelConfig
+from lssvwm_agents.worldmodel.odometry import OdometryHead
+from tests.worldmodel.worldmodel_builders import micro_model, video
+
+
+def head(kind: str, proprio_dim: int) -> OdometryHead:
+    return OdometryHead(torch.nn.Identity(), kind, proprio_dim)
+
+
+def pose(x: float, y: float, degrees: float, *rest: float) -> torch.Tensor:
+    angle = math.radians(degrees)
+    return torch.tensor([x, y, math.sin(angle), math.cos(angle), *rest], dtype=torch.float64)
+
+
+def test_a_step_ahead_goes_where_the_agent_looks():
+    north = pose(1.0, 2.0, 90.0)
+    change = torch.tensor([0.5, 0.0, math.radians(-90.0)], dtype=torch.float64)
+    torch.testing.assert_close(head("pose", 4).apply_change(north, change), pose(1.0, 2.5, 0.0))
+    aside = torch.tensor([0.0, 0.5, 0.0], dtype=torch.float64)
+    torch.testing.assert_close(head("pose", 4).apply_change(north, aside), pose(0.5, 2.0, 90.0))
+
+
+@pytest.mark.parametrize(("kind", "size"), [("vector", 3), ("pose", 4), ("pose", 6)])
+def test_a_change_applied_is_the_change_measured(kind, size):
+    torch.manual_seed(0)
+    before, after = torch.randn(50, size, dtype=torch.float64), torch.randn(50, size, dtype=torch.float64)
+    if kind == "pose":
+        for p in (before, after):
+            p[:, 2:4] /= p[:, 2:4].norm(dim=1, keepdim=True)
+    module = head(kind, size).double()
+    module.fit(before, after)
+    change = module.change(before, after)
+    assert change.shape == (50, OdometryHead.change_dim(kind, size))
+    torch.testing.assert_close(change.mean(0), torch.zeros_like(change[0]), atol=1e-12, rtol=0)
+    torch.testing.assert_close(module.apply_change(before, change), after)
+
+
+def test_turning_is_counted_across_the_half_circle():
+    change = head("pose", 4).change(pose(0, 0, 170.0), pose(0, 0, -175.0))
+    assert change[2].item() == pytest.approx(math.radians(15.0))
+
+
+def test_free_moves_of_the_maze_are_one_motion_wherever_they_happen():
+    """In the agent's own frame a free step is straight ahead by one length, and turns are of 15 degrees."""
+    config = MazeConfig(size=7)
+    frames = render_episodes(config, 8, 60, "explorer", 3, "cpu", lambda frames: frames[..., :1, :1, :1])
+    before, after = frames.proprio[:, :-1].double(), frames.proprio[:, 1:].double()
+    motion = head("pose", 4).change(before, after)
+    action = frames.actions[:, 1:].argmax(-1)
+    forward = motion[action == 1]
+    free = forward[forward[:, 0] > 0.95 * forward[:, 0].max()]
+    assert len(free) > 20
+    assert free[:, 0].std() < 2e-3 and free[:, 1:].abs().max() < 2e-3
+    turns = motion[(action == 2) | (action == 3)]
+    torch.testing.assert_close(turns[:, 2].abs(), torch.full_like(turns[:, 2], math.radians(15.0)), atol=2e-3, rtol=0)
+    assert turns[:, :2].abs().max() < 2e-3
+
+
+def test_imagined_poses_stay_on_the_circle_and_are_differentiable():
+    model = micro_model(proprio_dim=4, odometry="pose")
+    latents, actions, _ = video(model, 2, 3)
+    start = torch.stack([pose(0, 0, 30.0), pose(1, -1, 200.0)])[:, None].expand(-1, 3, -1)
+    state, _ = model.observe_latents(model.initial_state(2), latents, actions, start)
+    wanted = torch.nn.functional.one_hot(torch.zeros(2, 5, dtype=torch.long), actions.shape[-1]).double()
+    wanted.requires_grad_()
+    _, imagined = model.imagine(state, wanted)
+    assert imagined.proprio is not None
+    torch.testing.assert_close(imagined.proprio[..., 2:].norm(dim=-1), torch.ones(2, 5, dtype=torch.float64))
+    (gradient,) = torch.autograd.grad(imagined.proprio[:, -1, :2].sum(), wanted)
+    assert gradient.abs().sum() > 0
+
+
+def test_a_short_pose_is_refused():
+    with pytest.raises(ValueError, match="`proprio_dim` must be 0 or at least 4, got 3"):
+        WorldModelConfig(proprio_dim=3, odometry="pose")

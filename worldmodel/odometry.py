@@ -1,0 +1,103 @@
+"""Where the agent will be: the head that predicts the next odometry from a clean frame and an action.
+
+It predicts a *change*, in units of the changes seen in the data, so that its error weighs as much as any
+other. For a ``pose`` the change is a motion in the agent's own frame, composed with the pose exactly: a turn
+of 15 degrees is the same turn wherever the agent stands, and what is left to learn is what stops a move.
+
+Shape legend: P odometry   C change (P; for a pose P - 1)   F features   A action
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from lssvwm_agents.worldmodel.config import Odometry
+
+POSE_DIM = 4
+
+
+class OdometryHead(nn.Module):
+    """Next odometry from features, odometry and action.
+
+    Args:
+        mlp: (..., F + inputs) -> (..., C), see :meth:`input_dim` and :meth:`change_dim`.
+        kind: ``vector``, changes are differences; ``pose``, the first four numbers are position ahead and to
+            the left, sine and cosine of the heading, counter-clockwise, and changes are steps ahead, to the
+            left, and a turn in radians. Numbers after the pose change by differences.
+        proprio_dim: ``P``.
+    """
+
+    def __init__(self, mlp: nn.Module, kind: Odometry, proprio_dim: int) -> None:
+        super().__init__()
+        self.mlp, self.kind = mlp, kind
+        size = self.change_dim(kind, proprio_dim)
+        self.register_buffer("change_mean", torch.zeros(size))
+        self.register_buffer("change_std", torch.ones(size))
+        self.change_mean: torch.Tensor
+        self.change_std: torch.Tensor
+
+    @staticmethod
+    def change_dim(kind: Odometry, proprio_dim: int) -> int:
+        """Numbers ``C`` of a change."""
+        return proprio_dim - 1 if kind == "pose" else proprio_dim
+
+    @staticmethod
+    def input_dim(kind: Odometry, proprio_dim: int) -> int:
+        """Numbers of the odometry that the head sees: a pose changes in the same way everywhere."""
+        return proprio_dim - POSE_DIM if kind == "pose" else proprio_dim
+
+    @torch.no_grad()
+    def fit(self, before: torch.Tensor, after: torch.Tensor) -> None:
+        """Store mean and deviation of the changes between odometry (M, P) and (M, P), one frame later."""
+        change = _change(self.kind, before, after)
+        self.change_mean.copy_(change.mean(0))
+        deviation = change.std(0)
+        if self.kind == "pose":  # ahead and to the left are one unit
+            deviation[:2] = deviation[:2].square().mean().sqrt()
+        self.change_std.copy_(deviation.clamp(min=1e-3))
+
+    def change(self, before: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
+        """What the head should have said: (..., P), (..., P) -> (..., C) standardised."""
+        return (_change(self.kind, before, after) - self.change_mean) / self.change_std
+
+    def predict(self, features: torch.Tensor, standardised: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
+        """(..., F), (..., P) standardised odometry, (..., A) -> (..., C) standardised change."""
+        seen = standardised[..., POSE_DIM:] if self.kind == "pose" else standardised
+        inputs = torch.cat([features, seen.to(features.dtype), action.to(features.dtype)], -1)
+        change: torch.Tensor = self.mlp(inputs)
+        return change
+
+    def apply_change(self, proprio: torch.Tensor, change: torch.Tensor) -> torch.Tensor:
+        """Odometry (..., P) after a standardised change (..., C), in the odometry's dtype at least."""
+        dtype = torch.promote_types(proprio.dtype, torch.float32)
+        change = change.to(dtype) * self.change_std.to(dtype) + self.change_mean.to(dtype)
+        if self.kind == "vector":
+            return proprio + change
+        x, y, sin, cos = proprio[..., :POSE_DIM].to(dtype).unbind(-1)
+        ahead, left, turn = change[..., :3].unbind(-1)
+        turn_sin, turn_cos = torch.sin(turn), torch.cos(turn)
+        pose = torch.stack(
+            [
+                x + ahead * cos - left * sin,
+                y + ahead * sin + left * cos,
+                sin * turn_cos + cos * turn_sin,
+                cos * turn_cos - sin * turn_sin,
+            ],
+            dim=-1,
+        )
+        return torch.cat([pose, proprio[..., POSE_DIM:] + change[..., 3:]], dim=-1)
+
+
+def _change(kind: Odometry, before: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
+    """(..., P), (..., P) -> (..., C) in the odometry's own units, turns in radians."""
+    if kind == "vector":
+        return after - before
+    sin, cos = before[..., 2], before[..., 3]
+    dx, dy = (after - before)[..., 0], (after - before)[..., 1]
+    turn = torch.atan2(
+        after[..., 2] * cos - after[..., 3] * sin,
+        after[..., 3] * cos + after[..., 2] * sin,
+    )
+    motion = torch.stack([dx * cos + dy * sin, dy * cos - dx * sin, turn], dim=-1)
+    return torch.cat([motion, (after - before)[..., POSE_DIM:]], dim=-1)
