@@ -3,6 +3,7 @@
 ``random``: uniform actions. ``held_random``: each held for some moves. ``oracle``: shortest path to the
 target that pays, without noise. ``explorer``: shortest paths to random cells, with noise and looking around.
 ``forager``: an explorer that heads for the paying target with probability one half, for data rich in rewards.
+``wanderer``: a forager that now and then makes held random moves, for data in which anything is tried anywhere.
 All are batched and deterministic given their seeds.
 """
 
@@ -26,14 +27,15 @@ from lssvwm_agents.envs.maze_config import (
 from lssvwm_agents.envs.maze_layouts import cue_geometry
 from lssvwm_agents.envs.raycast_maze import MazeState, heading_vectors
 
-POLICY_NAMES = ("random", "held_random", "explorer", "oracle", "forager")
+POLICY_NAMES = ("random", "held_random", "explorer", "oracle", "forager", "wanderer")
 
-_ACTION, _NOISE, _GOAL, _SPIN, _SPIN_LENGTH, _SPIN_SIDE, _FORAGE = range(101, 108)
+_ACTION, _NOISE, _GOAL, _SPIN, _SPIN_LENGTH, _SPIN_SIDE, _FORAGE, _WANDER = range(101, 109)
 _NOISE_PROBABILITY = 0.12
 _SPIN_AT_GOAL, _SPIN_ANYWHERE = 0.25, 0.004
 _TURNS_WHILE_MOVING = 4.5  # a larger heading error, in turns of one step, is first reduced on the spot
 _FORAGE_PROBABILITY = 0.5
 _HELD_MOVES = 4
+_WANDER_MOVES, _WANDER_PROBABILITY = 16, 0.5
 _FORWARD, _LEFT, _RIGHT, _FORWARD_LEFT, _FORWARD_RIGHT = 1, 2, 3, 4, 5
 
 
@@ -255,12 +257,28 @@ class ForagerPolicy(ExplorerPolicy):
     forage_probability = _FORAGE_PROBABILITY
 
 
+class WandererPolicy(ForagerPolicy):
+    """A forager that spends half of its time, in spells of 16 moves, on random actions held for four.
+
+    Plans try such moves from everywhere, also beside a target or a wall, where a forager never would.
+    """
+
+    def act(self, state: MazeState, carry: PolicyCarry) -> tuple[Tensor, PolicyCarry]:
+        """A random action in a spell of them, else the forager's."""
+        action, after = super().act(state, carry)
+        seed, count = carry.seed, carry.count
+        wander = chance(hash_bits(seed, _WANDER, count // _WANDER_MOVES), _WANDER_PROBABILITY)
+        random = _uniform_action(self.config, seed, count // _HELD_MOVES)
+        return torch.where(wander[:, None] if self.config.continuous else wander, random, action), after
+
+
 _POLICIES: dict[str, Callable[[MazeConfig], ScriptedPolicy]] = {
     "random": RandomPolicy,
     "held_random": HeldRandomPolicy,
     "explorer": ExplorerPolicy,
     "oracle": OraclePolicy,
     "forager": ForagerPolicy,
+    "wanderer": WandererPolicy,
 }
 
 

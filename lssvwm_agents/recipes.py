@@ -119,19 +119,20 @@ def maze_tiny() -> Experiment:
     return Experiment(
         name="maze-tiny",
         maze=MazeConfig(size=7),
-        data=DataConfig(num_envs=8192, policies=("forager", "forager", "forager", "held_random")),
+        data=DataConfig(num_envs=8192, policies=("forager", "wanderer")),
         model=tiny(),
         tokenizer_training=TokenizerTrainingConfig(
             updates=4000, learning_rate=1e-3, frames_per_batch=512, num_frames=65536, validate_every=1000
         ),
-        objective=ObjectiveConfig(rollout_weight=0.5),
+        objective=ObjectiveConfig(rollout_weight=1.0, rollout_horizon=16, rollout_rows=256, reward_weight=2.0),
         training=TrainingConfig(
             updates=20000,
             learning_rate=2e-3,
             warmup_updates=200,
             optimizer="muon",
-            frames_per_batch=8192,
-            curriculum=((0.0, 16), (0.15, 32), (0.35, 64), (0.65, 128)),
+            frames_per_batch=16384,
+            curriculum=((0.0, 64), (0.3, 128), (0.5, 64), (0.8, 128)),
+            rollout_start=0.5,
             memory_replay=0.15,
             priority=0.25,
             cuda_graph=True,

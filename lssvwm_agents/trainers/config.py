@@ -30,7 +30,7 @@ class OptimizationConfig:
         gradient_clip: Largest norm of the gradient; 0 for no clipping.
         ema_decay: Decay per update of the averaged weights that are shipped; 0 for none.
         bfloat16: Autocast to bfloat16 on CUDA; the weights stay float32.
-        compile: Run the model through `torch.compile`.
+        compile: Run the model through `torch.compile` (on CUDA; a minute at the first update of each length).
         cuda_graph: World model only: replay forward and backward as CUDA graphs (on CUDA, with one process).
         seed: Of weights, data and noise.
         log_every: Updates between lines of the log.
@@ -100,6 +100,8 @@ class TrainingConfig(OptimizationConfig):
         memory_replay: Probability that a window's second half walks back over its first.
         replay_mode: Whether it is walked ``backwards`` or ``forwards`` again.
         priority: Probability that a window is the most revisiting of a few.
+        rollout_start: Share of the training after which the objective's rollouts begin: an update with them
+            takes several times as long, and imagines nothing worth correcting before.
         only: Train only the parameters whose names begin with one of these, and freeze the rest; empty for
             all.
         num_validation_episodes: Episodes of mazes never trained on that are scored.
@@ -112,6 +114,7 @@ class TrainingConfig(OptimizationConfig):
     memory_replay: float = 0.0
     replay_mode: Literal["backwards", "forwards"] = "backwards"
     priority: float = 0.0
+    rollout_start: float = 0.0
     only: tuple[str, ...] = ()
     num_validation_episodes: int = 64
     validation_context: int = 64
@@ -125,6 +128,7 @@ class TrainingConfig(OptimizationConfig):
             "`curriculum` must be pairs (share of the training, length), shares rising from 0 and below 1",
             self.curriculum,
         )
+        _require(0.0 <= self.rollout_start < 1.0, "`rollout_start` must be in [0, 1)", self.rollout_start)
         for _, length in self.curriculum:
             _require(
                 2 <= length <= self.frames_per_batch,

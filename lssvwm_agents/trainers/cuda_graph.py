@@ -39,20 +39,27 @@ class GraphedWorldModelLoss:
     def __init__(self, module: WorldModelLoss, bfloat16: bool) -> None:
         self.module, self.bfloat16 = module, bfloat16
         self.parameters = [p for p in module.parameters() if p.requires_grad]
-        self._captured: dict[tuple[int, int], _Captured] = {}
+        self._captured: dict[tuple[int, int, bool], _Captured] = {}
         self._pool = torch.cuda.graph_pool_handle()
 
-    def __call__(self, batch: WindowBatch, seed: int, row_offset: int, global_rows: int) -> LossAndMetrics:
+    def __call__(
+        self,
+        batch: WindowBatch,
+        seed: int,
+        row_offset: int,
+        global_rows: int,
+        with_rollouts: bool = True,
+    ) -> LossAndMetrics:
         """Take the gradient of one batch; the result is valid until the next call."""
         rows, time = batch.reward.shape
         if (row_offset, global_rows) != (0, rows):
             raise ValueError(
                 f"a CUDA graph takes the whole batch of {global_rows} rows, got {rows} from {row_offset}."
             )
-        key = (rows, time)
+        key = (rows, time, with_rollouts)
         if key not in self._captured:
             tqdm.write(f"capturing a CUDA graph for {rows} windows of {time} frames")
-            self._captured[key] = self._capture(batch)
+            self._captured[key] = self._capture(batch, with_rollouts)
         captured = self._captured[key]
         for name, tensor in vars(captured.batch).items():
             if tensor is not None:
@@ -63,13 +70,14 @@ class GraphedWorldModelLoss:
             parameter.grad = gradient
         return captured.loss, captured.metrics
 
-    def _capture(self, batch: WindowBatch) -> _Captured:
+    def _capture(self, batch: WindowBatch, with_rollouts: bool) -> _Captured:
         static = batch.map(torch.clone)
         generator = torch.Generator(batch.latents.device)
+        objective = self.module.objective(with_rollouts)
 
         def forward_backward() -> LossAndMetrics:
             with torch.autocast("cuda", dtype=torch.bfloat16, enabled=self.bfloat16):
-                loss, metrics = world_model_loss(self.module.model, static, generator, self.module.config)
+                loss, metrics = world_model_loss(self.module.model, static, generator, objective)
             loss.backward()
             return loss.detach(), metrics
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import nn
@@ -48,14 +49,25 @@ class WorldModelLoss(nn.Module):
         self.config = config
         self.sum_over_processes = sum_over_processes
 
-    def forward(self, batch: WindowBatch, seed: int, row_offset: int, global_rows: int) -> LossAndMetrics:
+    def objective(self, with_rollouts: bool) -> ObjectiveConfig:
+        """The objective, its rollouts left out if they have not begun."""
+        return self.config if with_rollouts else replace(self.config, rollout_weight=0.0)
+
+    def forward(
+        self,
+        batch: WindowBatch,
+        seed: int,
+        row_offset: int,
+        global_rows: int,
+        with_rollouts: bool = True,
+    ) -> LossAndMetrics:
         """This process's rows of a batch to (loss, metrics)."""
         noise = generator(batch.latents.device, seed)
         return world_model_loss(
             self.model,
             batch,
             noise,
-            self.config,
+            self.objective(with_rollouts),
             row_offset,
             global_rows,
             sum_over_processes=self.sum_over_processes,

@@ -58,7 +58,7 @@ def train_tokenizer(
         tokenizer.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     module = TokenizerLoss(tokenizer, loss_config)
     loop = TrainingLoop(module, training, process, directory, "tokenizer", tensorboard)
-    if training.compile:
+    if training.compile and device.type == "cuda":
         tokenizer.encoder.compile()
         tokenizer.decoder.compile()
 

@@ -109,13 +109,14 @@ def train_world_model(
     if training.cuda_graph and device.type == "cuda" and process.world_size == 1:
         graphed = GraphedWorldModelLoss(module, training.bfloat16)
     loop = TrainingLoop(module, training, process, directory, "world_model", tensorboard, graphed)
-    if training.compile:
+    compiled = [*model.backbone.layers, model.backbone.conditioning]
+    if training.compile and device.type == "cuda":
         from torch import _dynamo
 
         # One graph per block size and window length, rather than one per model and window length.
         _dynamo.config.cache_size_limit = max(_dynamo.config.cache_size_limit, 64)
-        for layer in model.backbone.layers:
-            layer.compile(dynamic=False)
+        for module in compiled:
+            module.compile(dynamic=False)
 
     def make_share(update: int, progress: float) -> Share:
         length = curriculum_length(training.curriculum, progress)
@@ -133,7 +134,7 @@ def train_world_model(
         )
         noise_seed = fold_in(training.seed, 6, update)
         return Share(
-            (batch, noise_seed, start, total),
+            (batch, noise_seed, start, total, progress >= training.rollout_start),
             stop - start,
             total,
             total * length,
@@ -142,7 +143,7 @@ def train_world_model(
 
     def validate() -> dict[str, float]:
         assert held_out is not None
-        with eager(model.backbone.layers):
+        with eager(compiled):
             return validate_world_model(model, held_out, objective)
 
     result = loop.run(make_share, validate if held_out is not None else None, deadline)
