@@ -133,6 +133,7 @@ def maze_tiny() -> Experiment:
             frames_per_batch=16384,
             curriculum=((0.0, 64), (0.3, 128), (0.5, 64), (0.8, 128)),
             rollout_start=0.5,
+            compact_weights=True,
             memory_replay=0.15,
             priority=0.25,
             cuda_graph=True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import shutil
 import tempfile
@@ -16,6 +17,7 @@ from torch import nn
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 _T = TypeVar("_T")
+_Module = TypeVar("_Module", bound=nn.Module)
 
 
 def save_whole(save: Callable[[Path], _T], target: Path) -> _T:
@@ -41,6 +43,16 @@ def apply_umask(file: Path) -> None:
     mask = os.umask(0)
     os.umask(mask)
     file.chmod(0o666 & ~mask)
+
+
+def compacted(module: _Module, prefixes: tuple[str, ...]) -> _Module:
+    """A copy of a module whose matrices have bfloat16, where their names begin with one of the prefixes."""
+    small = copy.deepcopy(module)
+    with torch.no_grad():
+        for name, parameter in small.named_parameters():
+            if parameter.ndim >= 2 and name.startswith(prefixes):
+                parameter.data = parameter.data.to(torch.bfloat16)
+    return small
 
 
 def find_weights(model_id: str, **download: Any) -> str:

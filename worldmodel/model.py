@@ -14,7 +14,14 @@ from huggingface_hub import PyTorchModelHubMixin
 from torch import nn
 
 from lssvwm_agents.worldmodel.backbone import Backbone, BackboneOutput, Frames
-from lssvwm_agents.worldmodel.checkpoint import CONFIG, find_weights, load_weights, missing, save_whole
+from lssvwm_agents.worldmodel.checkpoint import (
+    CONFIG,
+    compacted,
+    find_weights,
+    load_weights,
+    missing,
+    save_whole,
+)
 from lssvwm_agents.worldmodel.config import WorldModelConfig
 from lssvwm_agents.worldmodel.heads import Heads
 from lssvwm_agents.worldmodel.sampler import sample
@@ -311,11 +318,21 @@ class WorldModel(
 
     # --- files ------------------------------------------------------------------------------------
 
-    def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> str | None:
-        """Write config.json and model.safetensors, each whole or not at all."""
+    def save_pretrained(
+        self, save_directory: str | Path, compact: bool = False, **kwargs: Any
+    ) -> str | None:
+        """Write config.json and model.safetensors, each whole or not at all.
+
+        Args:
+            save_directory: Made if missing.
+            compact: Write the matrices of backbone and heads in bfloat16, in half the space; they are loaded
+                into float32 again.
+            kwargs: As `huggingface_hub.PyTorchModelHubMixin.save_pretrained`.
+        """
         target = Path(save_directory)
         kwargs.setdefault("repo_id", target.name)
-        save = super().save_pretrained
+        model = compacted(self, ("backbone.", "heads.")) if compact else self
+        save = super(WorldModel, model).save_pretrained
 
         def fill(folder: Path) -> str | None:
             url: str | None = save(folder, **kwargs)

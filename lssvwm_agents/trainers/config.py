@@ -102,6 +102,7 @@ class TrainingConfig(OptimizationConfig):
         priority: Probability that a window is the most revisiting of a few.
         rollout_start: Share of the training after which the objective's rollouts begin: an update with them
             takes several times as long, and imagines nothing worth correcting before.
+        compact_weights: Save the trained matrices in bfloat16, in half the space; checkpoints are exact.
         only: Train only the parameters whose names begin with one of these, and freeze the rest; empty for
             all.
         num_validation_episodes: Episodes of mazes never trained on that are scored.
@@ -115,6 +116,7 @@ class TrainingConfig(OptimizationConfig):
     replay_mode: Literal["backwards", "forwards"] = "backwards"
     priority: float = 0.0
     rollout_start: float = 0.0
+    compact_weights: bool = False
     only: tuple[str, ...] = ()
     num_validation_episodes: int = 64
     validation_context: int = 64

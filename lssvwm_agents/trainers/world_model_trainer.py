@@ -149,6 +149,6 @@ def train_world_model(
     result = loop.run(make_share, validate if held_out is not None else None, deadline)
     if process.is_main:
         with loop.averaged():
-            model.save_pretrained(directory / "model")
+            model.save_pretrained(directory / "model", compact=training.compact_weights)
     process.wait()
     return result

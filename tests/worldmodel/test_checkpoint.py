@@ -152,3 +152,22 @@ def test_named_sizes():
     assert small().tokens_per_frame == 16 and 12_000_000 <= count(small()) <= 20_000_000
     assert isinstance(tiny().backbone, BackboneConfig) and isinstance(tiny().tokenizer, TokenizerConfig)
     assert torch.equal(torch.tensor(small().backbone.block_sizes[:3]), torch.tensor([4, 2, 1]))
+
+
+def test_compact_weights_take_half_the_space_and_load_as_float32(tmp_path):
+    model = micro_model(torch.float32, width=32, conditioning_width=32)
+    model.save_pretrained(tmp_path / "exact")
+    model.save_pretrained(tmp_path / "compact", compact=True)
+    assert {p.dtype for p in model.parameters()} == {torch.float32}  # the model itself is left as it was
+    exact, compact = (
+        safetensors.torch.load_file(tmp_path / name / "model.safetensors") for name in ("exact", "compact")
+    )
+    for name, tensor in compact.items():
+        matrix = tensor.ndim >= 2 and name.startswith(("backbone.", "heads."))
+        assert tensor.dtype == (torch.bfloat16 if matrix else exact[name].dtype)
+        torch.testing.assert_close(tensor.float(), exact[name], rtol=2**-8, atol=0)
+    sizes = [(tmp_path / name / "model.safetensors").stat().st_size for name in ("exact", "compact")]
+    assert sizes[1] < 0.7 * sizes[0]
+    loaded = WorldModel.from_pretrained(tmp_path / "compact")
+    assert {p.dtype for p in loaded.parameters()} == {torch.float32}
+    assert torch.equal(loaded.backbone.embed.weight, compact["backbone.embed.weight"].float())
