@@ -95,6 +95,20 @@ def test_the_explorer_makes_random_moves_and_full_turns() -> None:
     assert ((actions == 1) | (actions >= 4)).float().mean() > 0.4
 
 
+def test_the_wanderer_collects_like_a_forager_and_bumps_into_walls_like_random_moves() -> None:
+    config = MazeConfig(size=7)
+
+    def played(name: str) -> tuple[float, float]:
+        returns, positions, actions, _ = play(config, name, 300)
+        ahead = (actions[1:] == 1) | (actions[1:] >= 4)
+        stopped = ahead & ((positions[1:] - positions[:-1]).norm(dim=-1) < 0.1)
+        return returns.mean().item(), (stopped.sum() / ahead.sum()).item()
+
+    wanderer, forager, random = played("wanderer"), played("forager"), played("held_random")
+    assert random[0] < wanderer[0] < forager[0]
+    assert 4 * forager[1] < wanderer[1] < random[1]
+
+
 def test_policies_are_deterministic_and_depend_on_their_seed() -> None:
     config = MazeConfig(size=7)
     state = reset(config, torch.zeros(64, dtype=torch.int64))
