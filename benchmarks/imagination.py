@@ -26,7 +26,10 @@ DEPTHS = (1, 4, 8, 16, 32)
 MOVING = (1, 4, 5)  # forward, forward-left, forward-right
 
 
-def correlation(a: torch.Tensor, b: torch.Tensor) -> float:
+def correlation(a: torch.Tensor, b: torch.Tensor) -> float | None:
+    """None where one of them does not vary: no reward fell into those frames."""
+    if float(a.std()) == 0 or float(b.std()) == 0:
+        return None
     return float(torch.corrcoef(torch.stack([a.flatten(), b.flatten()]))[0, 1])
 
 

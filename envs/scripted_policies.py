@@ -3,7 +3,7 @@
 ``random``: uniform actions. ``held_random``: each held for some moves. ``oracle``: shortest path to the
 target that pays, without noise. ``explorer``: shortest paths to random cells, with noise and looking around.
 ``forager``: an explorer that heads for the paying target with probability one half, for data rich in rewards.
-``wanderer``: a forager that now and then makes held random moves, for data in which anything is tried anywhere.
+``wanderer``: a forager that now and then makes held random moves, so that anything is tried anywhere.
 All are batched and deterministic given their seeds.
 """
 

@@ -124,7 +124,9 @@ def maze_tiny() -> Experiment:
         tokenizer_training=TokenizerTrainingConfig(
             updates=4000, learning_rate=1e-3, frames_per_batch=512, num_frames=65536, validate_every=1000
         ),
-        objective=ObjectiveConfig(rollout_weight=1.0, rollout_horizon=16, rollout_rows=256, reward_weight=2.0),
+        objective=ObjectiveConfig(
+            rollout_weight=1.0, rollout_horizon=16, rollout_rows=256, reward_weight=2.0
+        ),
         training=TrainingConfig(
             updates=20000,
             learning_rate=2e-3,

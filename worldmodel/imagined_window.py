@@ -17,7 +17,7 @@ class ImaginedWindow(NamedTuple):
     Attributes:
         latents: (B,H,C,h,w).
         features: (B,H,F).
-        changes: (B,H,C) standardised changes of odometry that the head predicted, or None for a model without.
+        changes: (B,H,C) standardised changes of odometry from the head, or None without odometry.
     """
 
     latents: torch.Tensor

@@ -318,9 +318,7 @@ class WorldModel(
 
     # --- files ------------------------------------------------------------------------------------
 
-    def save_pretrained(
-        self, save_directory: str | Path, compact: bool = False, **kwargs: Any
-    ) -> str | None:
+    def save_pretrained(self, save_directory: str | Path, compact: bool = False, **kwargs: Any) -> str | None:
         """Write config.json and model.safetensors, each whole or not at all.
 
         Args:

@@ -61,7 +61,9 @@ class OdometryHead(nn.Module):
         """What the head should have said: (..., P), (..., P) -> (..., C) standardised."""
         return (_change(self.kind, before, after) - self.change_mean) / self.change_std
 
-    def predict(self, features: torch.Tensor, standardised: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
+    def predict(
+        self, features: torch.Tensor, standardised: torch.Tensor, action: torch.Tensor
+    ) -> torch.Tensor:
         """(..., F), (..., P) standardised odometry, (..., A) -> (..., C) standardised change."""
         seen = standardised[..., POSE_DIM:] if self.kind == "pose" else standardised
         inputs = torch.cat([features, seen.to(features.dtype), action.to(features.dtype)], -1)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class PlannerOptions:
     """CEM over held actions in a receding horizon; the defaults fit two CPU cores."""
 
-    horizon: int = 8
+    horizon: int = 5
     """Decisions in a plan; it covers horizon * action_repeat moves."""
     action_repeat: int = 4
     """Moves for which each decision is held."""

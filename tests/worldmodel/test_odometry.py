@@ -61,7 +61,9 @@ def test_free_moves_of_the_maze_are_one_motion_wherever_they_happen():
     assert len(free) > 20
     assert free[:, 0].std() < 2e-3 and free[:, 1:].abs().max() < 2e-3
     turns = motion[(action == 2) | (action == 3)]
-    torch.testing.assert_close(turns[:, 2].abs(), torch.full_like(turns[:, 2], math.radians(15.0)), atol=2e-3, rtol=0)
+    torch.testing.assert_close(
+        turns[:, 2].abs(), torch.full_like(turns[:, 2], math.radians(15.0)), atol=2e-3, rtol=0
+    )
     assert turns[:, :2].abs().max() < 2e-3
 
 
