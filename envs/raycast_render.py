@@ -46,7 +46,7 @@ def _face_materials(state: MazeState, hits: Hits) -> Tensor:
     return state.materials.flatten(1).gather(1, hits.axis * (grid * grid) + hits.cell).to(torch.int64)
 
 
-def nearest_balls(
+def _nearest_balls(
     state: MazeState, forward: Tensor, slope: Tensor, wall_depth: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Nearest visible ball per column: depth (inf for none), sideways offset from its middle, colour.
@@ -86,7 +86,7 @@ def render_frames(tables: RenderTables, border: int, border_color: Tensor, state
     look = (_face_materials(state, hits) * 2 + hits.axis).to(torch.int32)
     wall_code = (look * levels + _level(tables, hits.depth)) * FACE_BINS + place
 
-    ball_depth, aside, color = nearest_balls(state, forward, tables.slope, hits.depth)
+    ball_depth, aside, color = _nearest_balls(state, forward, tables.slope, hits.depth)
     scale = tables.focal / ball_depth  # 0 where there is none
     middle = size / 2 + scale * (EYE_HEIGHT - BALL_HEIGHT)
     half = scale * BALL_RADIUS * (1 - aside * aside).clamp(min=0).sqrt()
@@ -154,7 +154,7 @@ def wall_color_at_center(config: MazeConfig, state: MazeState) -> Tensor:
     material = _face_materials(state, hits)[:, 0]
     ordinary, colors = palette.num_materials(config.texture), len(palette.WALL_COLORS)
     color = torch.where(material < ordinary, material % colors, material - ordinary + colors)
-    ball_depth, aside, _ = nearest_balls(state, forward, straight, hits.depth)
+    ball_depth, aside, _ = _nearest_balls(state, forward, straight, hits.depth)
     half = BALL_RADIUS * (1 - aside * aside).clamp(min=0).sqrt()
     on_ball = torch.isfinite(ball_depth) & (half > abs(EYE_HEIGHT - BALL_HEIGHT))
     return torch.where(on_ball[:, 0], -1, color)
