@@ -104,15 +104,16 @@ def _check(experiment: Experiment, options: CompareOptions) -> None:
     known = [*BASELINES, *(ACTIONS + name for name in BASELINES)]
     unknown = [name for name in (*options.baselines, options.ours) if name not in known]
     if unknown or not options.baselines or not options.seeds:
+        given = ", ".join(options.baselines) or "none"
         raise UserError(
-            f"`baselines` must be some of {', '.join(BASELINES)}, alone or after `{ACTIONS}`, and "
-            f"`seeds` at least one number, got {', '.join(options.baselines) or 'none'} and {options.seeds}."
+            f"`baselines` must be some of {', '.join(BASELINES)}, alone or after `{ACTIONS}`, and `seeds` at "
+            f"least one number, got {given} and {options.seeds}."
         )
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     if processes > 1:
         raise UserError(
-            f"a comparison runs in one process, got {processes}: give each GPU some of the baselines instead, "
-            "all with one --tokenizer and one --out."
+            f"a comparison runs in one process, got {processes}: give each GPU some of the baselines, with "
+            "one --tokenizer and one --out."
         )
     if experiment.training.schedule != "updates":
         raise UserError(

@@ -10,6 +10,7 @@ from lssvwm_agents.evaluate.memory import controls
 from lssvwm_agents.evaluate.memory.controls import (
     imagine,
     make_trial,
+    nearest_views,
     remember,
     run_conditions,
     window_reach,
@@ -17,8 +18,9 @@ from lssvwm_agents.evaluate.memory.controls import (
     with_wrong_actions,
 )
 from lssvwm_agents.evaluate.memory.drift import full_turn, turning_odometry
-from lssvwm_agents.evaluate.memory.episodes import play_explorer, walked_back
+from lssvwm_agents.evaluate.memory.episodes import play_explorer, play_moves, walked_back
 from lssvwm_agents.evaluate.memory.events import balanced_seeds, cue_paths, event_memory
+from lssvwm_agents.evaluate.memory.paths import loop_moves, usable_seeds
 from lssvwm_agents.evaluate.memory.streaming import streaming
 
 MAZE = MazeConfig(size=7)
@@ -49,6 +51,24 @@ def test_only_a_memory_notices_that_the_far_context_is_missing_or_shuffled(
     last = controls.unit(episodes.frames[:, CONTEXT - 1])
     assert torch.equal(found["copy_last"][:, 3], last)
     assert torch.allclose(found["mean_frame"][0, 0], controls.unit(episodes.frames[:, :CONTEXT]).mean((0, 1)))
+
+
+def test_a_perfect_memory_of_poses_reaches_the_ceiling_where_views_recur():
+    """The positive control: on a loop, and on the way back, copying by pose is the tokenizer's own best."""
+    seeds, model = usable_seeds(MAZE, SEEDS, 2), debug_model()
+    moves = loop_moves(MAZE, reset(MAZE, seeds), seeds, 32, 28, 12)
+    context = play_explorer(MAZE, seeds, 32, "cpu")
+    for episodes in (play_moves(MAZE, seeds, moves), walked_back(context, 12)):
+        found = dict(run_conditions(model, None, episodes, 32, seed=0))
+        assert torch.allclose(found["nearest_view"], found["tokenizer"], atol=1e-6)
+        assert float((found["copy_last"] - found["tokenizer"]).abs().max()) > 0.1
+
+
+def test_the_nearest_view_by_hand():
+    latents = torch.arange(3.0).view(1, 3, 1, 1, 1)
+    poses = [[0, 0, 0, 1], [2, 0, 0, 1], [2, 0, 1, 0], [1.6, 0, 0, 1], [1.6, 0, 1, 0], [0.4, 0, 0, 1]]
+    found = nearest_views(latents, torch.tensor([poses], dtype=torch.float32))
+    assert found.flatten().tolist() == [1, 2, 0]
 
 
 def test_imagining_is_the_models_own(episodes):

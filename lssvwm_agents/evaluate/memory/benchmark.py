@@ -28,39 +28,15 @@ from lssvwm_agents.evaluate.memory.episodes import (
 )
 from lssvwm_agents.evaluate.memory.events import balanced_seeds, event_memory
 from lssvwm_agents.evaluate.memory.options import TESTS, MemoryOptions
-from lssvwm_agents.evaluate.memory.paths import loop_moves, usable_seeds
+from lssvwm_agents.evaluate.memory.paths import MoveSizes, check_period, loop_moves, usable_seeds
 from lssvwm_agents.evaluate.memory.scoring import FrameScores, join, score_frames
 from lssvwm_agents.evaluate.memory.streaming import FRAME_COUNTS, streaming
 from lssvwm_agents.evaluate.memory.strips import Strip
-from lssvwm_agents.evaluate.memory.world import MAZE
+from lssvwm_agents.evaluate.memory.world import MAZE, check_model, far_frames
 from lssvwm_agents.report.drawing import write_png
 from lssvwm_agents.worldmodel import WorldModel
 
-ODOMETRY = 4
 _MAZES_AT_ONCE = 32
-_FAR = 64
-
-
-def far_frames(model: WorldModel) -> int:
-    """A place is far if it was last seen more than max(64, 2 L k) frames ago."""
-    return max(_FAR, 2 * controls.window_reach(model))
-
-
-def check_model(model: WorldModel, name: str) -> None:
-    """Refuse a model that cannot be asked the benchmark's questions.
-
-    Raises:
-        UserError: If its frames, actions or odometry are of another kind.
-    """
-    config = model.config
-    size, width = config.tokenizer.frame_size, config.proprio_dim
-    fits = config.discrete_actions and config.action_dim == MAZE.action_size and size == MAZE.image_size
-    if not fits or width not in (0, ODOMETRY):
-        raise UserError(
-            f"the memory benchmark needs a model of {MAZE.image_size}x{MAZE.image_size} frames, Discrete(6) "
-            f"actions and odometry of 0 or {ODOMETRY} values, and `{name}` has {size}x{size} frames, "
-            f"{config.action_dim} action values and {width} of odometry."
-        )
 
 
 def evaluate_memory(
@@ -98,6 +74,8 @@ def evaluate_memory(
             check_model(judged, "the model" if judged is model else "the window-only model")
     if episodes < 2:
         raise UserError(f"`episodes` must be at least 2, got {episodes}.")
+    for period in options.periods:
+        check_period(MoveSizes.of(MAZE), options.context, period)
     began = time.perf_counter()
     run = _Run(model, window_only, episodes, seed, options, out, progress, tests)
     result: dict[str, Any] = {

@@ -17,8 +17,18 @@ from lssvwm_agents.worldmodel import WorldModel, WorldState
 
 OURS, WINDOW_ONLY = "ours", "window_only"
 WRONG_ACTIONS, CONTEXT_CUT, SHUFFLED = "wrong_actions", "context_cut", "shuffled_context"
-CEILING, COPY_LAST, MEAN_FRAME = "tokenizer", "copy_last", "mean_frame"
-CONDITIONS = (OURS, WINDOW_ONLY, WRONG_ACTIONS, CONTEXT_CUT, SHUFFLED, CEILING, COPY_LAST, MEAN_FRAME)
+CEILING, NEAREST, COPY_LAST, MEAN_FRAME = "tokenizer", "nearest_view", "copy_last", "mean_frame"
+CONDITIONS = (
+    OURS,
+    WINDOW_ONLY,
+    WRONG_ACTIONS,
+    CONTEXT_CUT,
+    SHUFFLED,
+    CEILING,
+    NEAREST,
+    COPY_LAST,
+    MEAN_FRAME,
+)
 
 
 @dataclass(frozen=True)
@@ -149,6 +159,23 @@ def with_shuffled_context(trial: Trial, kept: int, seed: int) -> Trial:
     return replace(trial, latents=latents)
 
 
+def nearest_views(latents: torch.Tensor, proprio: torch.Tensor) -> torch.Tensor:
+    """What a perfect memory that only copies would show: the context's frame nearest in pose.
+
+    Args:
+        latents: (B, C, c, h, w) of the context.
+        proprio: (B, C + H, 4) true odometry; a cell counts as much as a heading 60 degrees off.
+
+    Returns:
+        (B, H, c, h, w); of equally near frames the last one.
+    """
+    context = latents.shape[1]
+    distance = torch.cdist(proprio[:, context:].double(), proprio[:, :context].double().flip(1))
+    index = context - 1 - distance.argmin(-1)
+    rows = torch.arange(len(latents), device=latents.device)[:, None]
+    return latents[rows, index]
+
+
 @torch.no_grad()
 def run_conditions(
     model: WorldModel,
@@ -181,6 +208,7 @@ def run_conditions(
     yield SHUFFLED, model.decode(imagine(model, remember(model, shuffled), shuffled))
     future = episodes.frames[:, context:]
     yield CEILING, model.decode(encode(model, future))
+    yield NEAREST, model.decode(nearest_views(trial.latents, episodes.proprio))
     real = unit(episodes.frames[:, context - 1 : context])
     yield COPY_LAST, real.expand(-1, future.shape[1], -1, -1, -1)
     mean = unit(episodes.frames[:, :context]).mean(dim=(0, 1))

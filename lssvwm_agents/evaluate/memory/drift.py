@@ -11,7 +11,16 @@ from typing import Any
 import torch
 
 from lssvwm_agents.envs import MazeConfig
-from lssvwm_agents.evaluate.memory.controls import encode, follow, make_trial, remember, unit
+from lssvwm_agents.evaluate.memory.controls import (
+    CEILING,
+    COPY_LAST,
+    MEAN_FRAME,
+    encode,
+    follow,
+    make_trial,
+    remember,
+    unit,
+)
 from lssvwm_agents.evaluate.memory.curves import interval
 from lssvwm_agents.evaluate.memory.episodes import Episodes
 from lssvwm_agents.evaluate.memory.paths import LEFT, MoveSizes
@@ -29,10 +38,11 @@ def drift(model: WorldModel, config: MazeConfig, episodes: Episodes, context: in
     """Imagine all frames after the context, then turn around on the spot.
 
     Returns:
-        ``depths``; per depth ``psnr`` along the known path beside ``tokenizer``; ``statistics`` of imagined
-        and real frames (mean and deviation of pixels, mean absolute difference of neighbouring pixels);
-        ``full_turn`` after the context and after the last frame: PSNR in dB between the views before and
-        after a full turn, beside that between opposite views (where all views are alike, so are the two).
+        ``depths``; per depth ``psnr`` along the known path beside ``tokenizer``, ``copy_last``,
+        ``mean_frame``; ``statistics`` of imagined and real frames (mean and deviation of pixels, mean
+        absolute difference of neighbours); ``full_turn``, after the context and after the last frame: PSNR in
+        dB between the views before and after a full turn, beside that between opposite views (where all views
+        are alike, so are the two).
     """
     trial = make_trial(model, episodes, context)
     start = remember(model, trial)
@@ -44,27 +54,30 @@ def drift(model: WorldModel, config: MazeConfig, episodes: Episodes, context: in
 
     told = None if proprio is None else proprio[:, context:]
     end, latents = follow(model, start, trial.actions[:, context:], trial.action_known[:, context:], told)
-    errors, ceilings, ours, real = [], [], [], []
+    seen = unit(episodes.frames[:, :context])
+    controls = {COPY_LAST: seen[:, -1:], MEAN_FRAME: seen.mean(dim=(0, 1), keepdim=True)}
+    found: dict[str, list[torch.Tensor]] = {name: [] for name in ("psnr", CEILING, COPY_LAST, MEAN_FRAME)}
+    ours, real = [], []
     for first in range(0, horizon, _FRAMES_AT_ONCE):
         part = slice(first, min(first + _FRAMES_AT_ONCE, horizon))
         truth = episodes.frames[:, context:][:, part]
         frames = model.decode(latents[:, part])
-        errors.append(view_psnr(frames, unit(truth)))
-        ceilings.append(view_psnr(model.decode(encode(model, truth)), unit(truth)))
+        found["psnr"].append(view_psnr(frames, unit(truth)))
+        found[CEILING].append(view_psnr(model.decode(encode(model, truth)), unit(truth)))
+        for name, control in controls.items():
+            found[name].append(view_psnr(control.expand_as(frames), unit(truth)))
         ours.append(_statistics(frames))
         real.append(_statistics(unit(truth)))
     depth = torch.arange(1, horizon + 1)
     depths = [d for d in DEPTHS if d <= horizon]
     edges = [0, *depths]
     masks = [(depth > low) & (depth <= high) for low, high in zip(edges[:-1], edges[1:], strict=True)]
-    error, ceiling = torch.cat(errors, 1), torch.cat(ceilings, 1)
-    wide = [mask.expand_as(error) for mask in masks]
+    wide = [mask.expand(len(episodes.frames), -1) for mask in masks]
     names = ("mean", "deviation", "sharpness")
     here, there = (None if proprio is None else proprio[:, t] for t in (context - 1, context + horizon - 1))
     return {
         "depths": depths,
-        "psnr": [interval(error, mask) for mask in wide],
-        "tokenizer": [interval(ceiling, mask) for mask in wide],
+        **{name: [interval(torch.cat(parts, 1), mask) for mask in wide] for name, parts in found.items()},
         "statistics": {
             kind: {
                 name: [float(torch.cat(values, 1)[..., i][mask].mean()) for mask in wide]

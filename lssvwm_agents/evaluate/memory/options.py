@@ -38,10 +38,12 @@ class MemoryOptions:
             raise ValueError(
                 f"`horizon` must be at most the context's {self.context} frames, got {self.horizon}."
             )
-        if not self.periods or max(self.periods) > self.context:
+        if not self.periods or not self.delays:
             raise ValueError(
-                f"`periods` must be loops of at most the context's {self.context} moves, got {self.periods}."
+                f"`periods` and `delays` must not be empty, got {self.periods} and {self.delays}."
             )
+        if self.longest_stream < 100:
+            raise ValueError(f"`longest_stream` must be at least 100 frames, got {self.longest_stream}.")
 
 
 def parse_tests(names: str) -> tuple[str, ...]:

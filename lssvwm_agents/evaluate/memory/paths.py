@@ -115,6 +115,19 @@ def close_loop(outward: list[int], sizes: MoveSizes, turns: tuple[int, int]) -> 
     return outward + [turns[0]] * half + back + [turns[1]] * half
 
 
+def check_period(sizes: MoveSizes, context: int, period: int) -> None:
+    """Refuse a loop that cannot be walked in the context.
+
+    Raises:
+        ValueError: If there is no such loop.
+    """
+    if period % 2 or not sizes.shortest_loop <= period <= context:
+        raise ValueError(
+            f"a loop's period must be even, at least {sizes.shortest_loop} moves and at most the context's "
+            f"{context} frames, got {period}."
+        )
+
+
 def loop_moves(
     config: MazeConfig, state: MazeState, seeds: list[int], context: int, period: int, horizon: int
 ) -> torch.Tensor:
@@ -137,11 +150,7 @@ def loop_moves(
         ValueError: If there is no such loop.
     """
     sizes = MoveSizes.of(config)
-    if period % 2 or not sizes.shortest_loop <= period <= context:
-        raise ValueError(
-            f"a loop's period must be even, at least {sizes.shortest_loop} moves and at most the context's "
-            f"{context} frames, got {period}."
-        )
+    check_period(sizes, context, period)
     length = context + min(period, horizon)
     rows = []
     for row, seed in enumerate(seeds):

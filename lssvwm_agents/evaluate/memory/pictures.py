@@ -22,9 +22,11 @@ _COLORS = {
     controls.CONTEXT_CUT: "#8b5cf6",
     controls.SHUFFLED: "#64748b",
     controls.CEILING: "#202124",
+    controls.NEAREST: "#15803d",
     controls.COPY_LAST: "#a3a3a3",
     controls.MEAN_FRAME: "#d4d4d4",
 }
+_NO_MODEL = (controls.CEILING, controls.NEAREST, controls.COPY_LAST, controls.MEAN_FRAME)
 _PAPER = "#faf9f6"
 _METRICS = {"psnr": "PSNR, dB", "ssim": "SSIM", "place": "wall colour at the centre\n(0 chance, 1 right)"}
 
@@ -55,7 +57,7 @@ def _band(axis: Axes, x: Sequence[float], values: Sequence[Any], name: str) -> N
         return
     places = [at for at, _ in shown]
     mean, low, high = ([value[i] for _, value in shown] for i in range(3))
-    style = "--" if name in (controls.CEILING, controls.COPY_LAST, controls.MEAN_FRAME) else "-"
+    style = "--" if name in _NO_MODEL else "-"
     axis.plot(places, mean, style, marker="o", ms=3, color=_COLORS[name], label=LABELS[name])
     axis.fill_between(places, low, high, color=_COLORS[name], alpha=0.12, lw=0)
 
@@ -76,7 +78,8 @@ def draw_curves(path: Path, result: dict[str, Any], title: str, far: int) -> Non
                 x = len(DISTANCES)
                 axis.errorbar(x, last[0], [[last[0] - last[1]], [last[2] - last[0]]], fmt="s", ms=4,
                               color=_COLORS[name], alpha=0.8)  # fmt: skip
-            spread += [value[0] for value in [*by_metric[metric], last] if value is not None]
+            if name != controls.COPY_LAST:  # perfect where the agent stands still
+                spread += [value[0] for value in [*by_metric[metric], last] if value is not None]
         if spread:  # wide intervals of a few mazes must not hide the means
             room = 0.15 * (max(spread) - min(spread)) + 1e-3
             axis.set_ylim(min(spread) - room, max(spread) + room)
@@ -113,7 +116,8 @@ def draw_drift(path: Path, drift: dict[str, Any]) -> None:
     figure, (left, right) = _figure(2)
     depths = list(range(len(drift["depths"])))
     _band(left, depths, drift["psnr"], controls.OURS)
-    _band(left, depths, drift["tokenizer"], controls.CEILING)
+    for name in (controls.CEILING, controls.COPY_LAST, controls.MEAN_FRAME):
+        _band(left, depths, drift[name], name)
     left.set_ylabel("PSNR along the explorer's way, dB")
     for kind, color in (("imagined", _COLORS[controls.OURS]), ("real", _COLORS[controls.CEILING])):
         for name, style in (("deviation", "-"), ("sharpness", "--")):

@@ -18,6 +18,7 @@ SHOWN = (
     controls.CONTEXT_CUT,
     controls.SHUFFLED,
     controls.WRONG_ACTIONS,
+    controls.NEAREST,
     controls.CEILING,
 )
 LABELS = {
@@ -27,6 +28,7 @@ LABELS = {
     controls.SHUFFLED: "shuffled context",
     controls.WRONG_ACTIONS: "wrong actions",
     controls.CEILING: "tokenizer",
+    controls.NEAREST: "nearest view",
     controls.COPY_LAST: "copy last",
     controls.MEAN_FRAME: "mean frame",
 }
