@@ -51,7 +51,8 @@ def frame_scan_large_state(base: WorldModelConfig) -> WorldModelConfig:
     """As :func:`frame_scan`, with as many numbers of state in total as the base's blocks have together.
 
     The state size per channel is raised; where the wider keys would take more parameters than the MLPs have
-    to give, fewer groups of heads share them.
+    to give, fewer groups of heads share them. Always with Mamba-2's recurrence: rotating keys of that size,
+    which no heads share, could not be paid for.
 
     Raises:
         ValueError: If the parameter count cannot be matched even with one group.
@@ -63,7 +64,7 @@ def frame_scan_large_state(base: WorldModelConfig) -> WorldModelConfig:
     state_dim = 2 * round(target / per_dim / 2)
     heads = backbone.num_heads
     tries = [
-        {"block_sizes": whole, "state_dim": state_dim, "num_groups": groups}
+        {"recurrence": "ssd", "block_sizes": whole, "state_dim": state_dim, "num_groups": groups}
         for groups in range(backbone.num_groups, 0, -1)
         if heads % groups == 0
     ]

@@ -8,6 +8,7 @@ from lssvwm_agents.recipes import maze_debug
 from lssvwm_agents.worldmodel import BackboneConfig, WorldModel, small, tiny
 
 BASES = {"tiny": tiny(), "small": small(), "debug": maze_debug().model}
+BASES["rotary"] = replace(BASES["tiny"], backbone=replace(BASES["tiny"].backbone, recurrence="rotary_ssd"))
 every_base = pytest.mark.parametrize("base", BASES.values(), ids=BASES.keys())
 
 
@@ -41,7 +42,8 @@ def test_the_count_is_that_of_a_built_model() -> None:
 def test_what_each_baseline_is(base) -> None:
     made = {name: function(base).backbone for name, function in BASELINES.items()}
     grid, layers = base.grid_size, base.backbone.num_layers
-    assert BASELINES["ours_ssd"](base) == base
+    own = "ours_rotary" if base.backbone.recurrence == "rotary_ssd" else "ours_ssd"
+    assert BASELINES[own](base) == base and made["ours_ssd"].recurrence == "ssd"
     assert made["ours_rotary"].recurrence == "rotary_ssd"
     assert made["window_only"].memory == "none" and made["full_attention"].memory == "full_attention"
     for name in ("frame_scan", "frame_scan_large_state"):

@@ -170,7 +170,8 @@ def nearest_views(latents: torch.Tensor, proprio: torch.Tensor) -> torch.Tensor:
         (B, H, c, h, w); of equally near frames the last one.
     """
     context = latents.shape[1]
-    distance = torch.cdist(proprio[:, context:].double(), proprio[:, :context].double().flip(1))
+    ahead, behind = proprio[:, context:].double(), proprio[:, :context].double().flip(1)
+    distance = torch.cdist(ahead, behind, compute_mode="donot_use_mm_for_euclid_dist")
     index = context - 1 - distance.argmin(-1)
     rows = torch.arange(len(latents), device=latents.device)[:, None]
     return latents[rows, index]
