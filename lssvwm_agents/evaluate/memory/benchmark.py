@@ -36,7 +36,7 @@ from lssvwm_agents.evaluate.memory.world import MAZE, check_model, far_frames
 from lssvwm_agents.report.drawing import write_png
 from lssvwm_agents.worldmodel import WorldModel
 
-_MAZES_AT_ONCE = 32
+_MAZES_AT_ONCE = 64
 
 
 def evaluate_memory(

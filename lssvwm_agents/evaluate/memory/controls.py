@@ -60,6 +60,12 @@ def unit(frames: torch.Tensor) -> torch.Tensor:
     return frames.movedim(-1, -3).to(torch.float32) / 255.0
 
 
+def mean_frame(frames: torch.Tensor) -> torch.Tensor:
+    """(B, T, S, S, 3) uint8 -> their mean (3, S, S) in [0, 1], without a copy of them all."""
+    total = frames.sum(dim=(0, 1), dtype=torch.int64).movedim(-1, -3)
+    return total.to(torch.float32) / (255.0 * frames.shape[0] * frames.shape[1])
+
+
 def encode(model: WorldModel, frames: torch.Tensor) -> torch.Tensor:
     """(B, T, S, S, 3) uint8 -> latents (B, T, c, h, w) float32."""
     flat = encode_frames(model.tokenizer, frames.flatten(0, 1), model.device, dtype=torch.float32)
@@ -198,12 +204,13 @@ def run_conditions(
     """
     trial = make_trial(model, episodes, context, own_odometry)
     reach = window_reach(model)
-    yield OURS, model.decode(imagine(model, remember(model, trial), trial))
+    state = remember(model, trial)
+    yield OURS, model.decode(imagine(model, state, trial))
     if window_only is not None:
         other = make_trial(window_only, episodes, context, own_odometry)
         yield WINDOW_ONLY, window_only.decode(imagine(window_only, remember(window_only, other), other))
     wrong = with_wrong_actions(trial)
-    yield WRONG_ACTIONS, model.decode(imagine(model, remember(model, trial), wrong))
+    yield WRONG_ACTIONS, model.decode(imagine(model, state, wrong))
     yield CONTEXT_CUT, model.decode(imagine(model, remember(model, trial, reach), trial))
     shuffled = with_shuffled_context(trial, reach, seed)
     yield SHUFFLED, model.decode(imagine(model, remember(model, shuffled), shuffled))
@@ -212,8 +219,7 @@ def run_conditions(
     yield NEAREST, model.decode(nearest_views(trial.latents, episodes.proprio))
     real = unit(episodes.frames[:, context - 1 : context])
     yield COPY_LAST, real.expand(-1, future.shape[1], -1, -1, -1)
-    mean = unit(episodes.frames[:, :context]).mean(dim=(0, 1))
-    yield MEAN_FRAME, mean.expand(*future.shape[:2], -1, -1, -1)
+    yield MEAN_FRAME, mean_frame(episodes.frames[:, :context]).expand(*future.shape[:2], -1, -1, -1)
 
 
 def window_reach(model: WorldModel) -> int:

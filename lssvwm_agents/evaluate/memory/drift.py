@@ -18,6 +18,7 @@ from lssvwm_agents.evaluate.memory.controls import (
     encode,
     follow,
     make_trial,
+    mean_frame,
     remember,
     unit,
 )
@@ -54,8 +55,8 @@ def drift(model: WorldModel, config: MazeConfig, episodes: Episodes, context: in
 
     told = None if proprio is None else proprio[:, context:]
     end, latents = follow(model, start, trial.actions[:, context:], trial.action_known[:, context:], told)
-    seen = unit(episodes.frames[:, :context])
-    controls = {COPY_LAST: seen[:, -1:], MEAN_FRAME: seen.mean(dim=(0, 1), keepdim=True)}
+    seen = episodes.frames[:, :context]
+    controls = {COPY_LAST: unit(seen[:, -1:]), MEAN_FRAME: mean_frame(seen)}
     found: dict[str, list[torch.Tensor]] = {name: [] for name in ("psnr", CEILING, COPY_LAST, MEAN_FRAME)}
     ours, real = [], []
     for first in range(0, horizon, _FRAMES_AT_ONCE):
