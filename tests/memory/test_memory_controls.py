@@ -19,7 +19,7 @@ from lssvwm_agents.evaluate.memory.controls import (
 )
 from lssvwm_agents.evaluate.memory.drift import full_turn, turning_odometry
 from lssvwm_agents.evaluate.memory.episodes import play_explorer, play_moves, walked_back
-from lssvwm_agents.evaluate.memory.events import balanced_seeds, cue_paths, event_memory
+from lssvwm_agents.evaluate.memory.events import balanced_seeds, cue_paths, event_memory, times_right
 from lssvwm_agents.evaluate.memory.paths import loop_moves, usable_seeds
 from lssvwm_agents.evaluate.memory.streaming import streaming
 
@@ -155,6 +155,13 @@ def test_the_way_to_the_junction_takes_the_delay_and_branches_pay_by_the_cue(del
         balanced_seeds(config, episode_seeds(0, 20), 30)
     with pytest.raises(ValueError, match="`task` must be 'cue', got 'collect'"):
         cue_paths(MAZE)
+
+
+def test_times_right_by_hand():
+    left, right = torch.tensor([0.9, 0.9, 0.1, 0.1, 0.5]), torch.tensor([0.1, 0.1, 0.9, 0.9, 0.5])
+    assert times_right(left, right, torch.tensor([0, 0, 1, 1, 1])) == 4.5
+    assert times_right(left, right, torch.tensor([0, 1, 1, 0, 0])) == 2.5
+    assert times_right(left, right, torch.tensor([1, 1, 0, 0, 0])) == 0.5
 
 
 def test_who_cannot_tell_the_branches_apart_is_at_chance():

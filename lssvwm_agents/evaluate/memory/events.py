@@ -120,10 +120,8 @@ def event_memory(
             if shuffled:
                 trial = controls.with_shuffled_context(trial, window_reach(judge), seed)
             predicted.append(_imagined_reward(judge, remember(judge, trial, frames), trial))
-        left, right = (reward.cpu() for reward in predicted)
-        better = torch.where(rewarded == 0, left - right, right - left)
-        right_ones = float((better > 0).sum()) + 0.5 * float((better == 0).sum())
-        return wilson(right_ones, len(seeds))
+        left, right = predicted
+        return wilson(times_right(left.cpu(), right.cpu(), rewarded), len(seeds))
 
     result = {
         "frames": context - 1,
@@ -134,6 +132,12 @@ def event_memory(
     if window_only is not None:
         result[controls.WINDOW_ONLY] = accuracy(window_only, False, None)
     return result
+
+
+def times_right(left: torch.Tensor, right: torch.Tensor, pays: torch.Tensor) -> float:
+    """How often the branch that pays (B,), 0 left or 1 right, has the higher reward (B,); equal: one half."""
+    better = torch.where(pays == 0, left - right, right - left)
+    return float((better > 0).sum()) + 0.5 * float((better == 0).sum())
 
 
 def _imagined_reward(model: WorldModel, state: WorldState, trial: Trial) -> torch.Tensor:
