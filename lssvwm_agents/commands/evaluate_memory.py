@@ -72,6 +72,8 @@ def summary(result: dict[str, Any]) -> list[str]:
             if path["unseen"]["frames"]:
                 line += f"   never seen {_shown(unseen[condition]['psnr'])}"
             lines.append(line)
+        for rival, gain in path["far"]["gain_db"].items():
+            lines.append(f"  ours less {rival}, far: {_shown(gain, 2)} dB")
         if path["far"].get("gap_closed") is not None:
             lines.append(f"  gap closed, far: {_shown(path['far']['gap_closed'], 2)}")
     if "events" in result:

@@ -121,6 +121,8 @@ def test_curves_split_far_near_and_unseen():
     far = result["far"]
     assert far["conditions"]["ours"]["psnr"] == pytest.approx([25.0] * 3)
     assert far["gap_closed"] == pytest.approx([0.5] * 3)
+    assert far["gain_db"]["window_only"] == pytest.approx([10.0] * 3)
+    assert far["gain_db"]["context_cut"] == pytest.approx([5.0] * 3)
     # the gain is 10 dB; wrong actions keep 1 of it and the cut context 5
     assert far["share_of_gain_lost"] == pytest.approx({"wrong_actions": 0.9, "context_cut": 0.5})
     at = {distance: value for distance, value in zip(DISTANCES, result["gap_closed"], strict=True) if value}

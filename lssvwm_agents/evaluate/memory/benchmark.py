@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from lssvwm_agents.baselines import parameter_count
 from lssvwm_agents.data.online import split_evenly
 from lssvwm_agents.envs import MazeConfig, reset
 from lssvwm_agents.errors import UserError
@@ -81,7 +82,7 @@ def evaluate_memory(
     result: dict[str, Any] = {
         "env_id": model.config.env_id,
         "with_odometry": bool(model.config.proprio_dim),
-        "parameters": sum(p.numel() for p in model.parameters()),
+        "parameters": parameter_count(model.config),
         "layers": model.config.backbone.num_layers,
         "window": model.config.backbone.window,
         "reach_frames": controls.window_reach(model),

@@ -10,7 +10,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from lssvwm_agents.evaluate.memory.controls import CEILING, CONTEXT_CUT, OURS, WINDOW_ONLY, WRONG_ACTIONS
+from lssvwm_agents.evaluate.memory.controls import (
+    CEILING,
+    CONTEXT_CUT,
+    OURS,
+    SHUFFLED,
+    WINDOW_ONLY,
+    WRONG_ACTIONS,
+)
 from lssvwm_agents.evaluate.memory.episodes import NEVER
 from lssvwm_agents.evaluate.memory.scoring import FrameScores
 from lssvwm_agents.metrics import mean_ci95
@@ -21,6 +28,8 @@ _RESAMPLES = 1000
 
 Interval = list[float]
 """Mean, and the low and high end of its 95 % interval."""
+RIVALS = (WINDOW_ONLY, CONTEXT_CUT, SHUFFLED, WRONG_ACTIONS)
+"""What ours is compared with maze by maze."""
 
 
 def bins_of(age: torch.Tensor) -> list[torch.Tensor]:
@@ -42,8 +51,8 @@ def curves(
 
     Returns:
         ``frames`` per distance; ``conditions``: name to metric to one interval per distance (None without
-        frames); the same over all ``far``, ``near`` and ``unseen`` frames; and with a window-only model
-        ``gap_closed``.
+        frames); the same over all ``far``, ``near`` and ``unseen`` frames, with ``gain_db``, the difference in
+        PSNR between ours and others in the same mazes; and with a window-only model ``gap_closed``.
     """
     masks = bins_of(age)
     groups = {"far": age > far, "near": (age > 0) & (age <= far), "unseen": age == NEVER}
@@ -56,6 +65,11 @@ def curves(
         result[group] = {
             "frames": int(mask.sum()),
             "conditions": {name: {m: v[0] for m, v in d.items()} for name, d in per_condition.items()},
+            "gain_db": {
+                name: interval(scores[OURS].psnr - scores[name].psnr, mask)
+                for name in RIVALS
+                if name in scores
+            },
         }
     if WINDOW_ONLY in scores:
         result["gap_closed"] = [gap_closed(scores, mask) for mask in masks]
