@@ -51,8 +51,8 @@ def curves(
 
     Returns:
         ``frames`` per distance; ``conditions``: name to metric to one interval per distance (None without
-        frames); the same over all ``far``, ``near`` and ``unseen`` frames, with ``gain_db``, the difference in
-        PSNR between ours and others in the same mazes; and with a window-only model ``gap_closed``.
+        frames); the same over all ``far``, ``near`` and ``unseen`` frames, with ``gain_db``, the difference
+        in PSNR between ours and others in the same mazes; and with a window-only model ``gap_closed``.
     """
     masks = bins_of(age)
     groups = {"far": age > far, "near": (age > 0) & (age <= far), "unseen": age == NEVER}
