@@ -38,13 +38,13 @@ def streaming(
     model: WorldModel,
     episodes: Episodes,
     longest: int = FRAME_COUNTS[-1],
-    repeats: int = 50,
+    repeats: int = 100,
     progress: Callable[[int], object] | None = None,
 ) -> dict[str, Any]:
     """Median milliseconds to observe and to imagine one frame of one maze, and bytes of the state.
 
-    The states after so many frames are kept, and then timed in turn, so that whatever else slows the machine
-    down slows all of them down.
+    The states after so many frames are kept, and then timed in turn, there and back, so that whatever else slows
+    the machine down slows all of them down. Even so a busy machine gives poor timings.
 
     Args:
         model: The model.
@@ -74,7 +74,8 @@ def streaming(
     observe: dict[int, list[float]] = {count: [] for count in counts}
     imagine: dict[int, list[float]] = {count: [] for count in counts}
     for repeat in range(_WARM_UP + repeats):
-        for count, kept in states.items():
+        for count in counts if repeat % 2 else reversed(counts):
+            kept = states[count]
             frame = stream.take(count, count + 1)
             seconds = _timed(model.device, model.observe_latents, kept, *frame)
             also = _timed(model.device, model.step, kept, frame[1][:, 0])
