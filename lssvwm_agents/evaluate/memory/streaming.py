@@ -43,8 +43,8 @@ def streaming(
 ) -> dict[str, Any]:
     """Median milliseconds to observe and to imagine one frame of one maze, and bytes of the state.
 
-    The states after so many frames are kept, and then timed in turn, there and back, so that whatever else slows
-    the machine down slows all of them down. Even so a busy machine gives poor timings.
+    The states after so many frames are kept, and then timed in turn, there and back, so that whatever else
+    slows the machine down slows all of them down. Even so a busy machine gives poor timings.
 
     Args:
         model: The model.
