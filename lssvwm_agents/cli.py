@@ -38,6 +38,16 @@ COMMANDS = (
         "lssvwm_agents.commands.evaluate_planning",
         "Score the planner beside random, explorer and oracle.",
     ),
+    _Command(
+        ("evaluate", "memory"),
+        "lssvwm_agents.commands.evaluate_memory",
+        "Measure how far back a world model remembers.",
+    ),
+    _Command(
+        ("compare",),
+        "lssvwm_agents.commands.compare",
+        "Train baselines by one recipe and measure what each remembers.",
+    ),
     _Command(("demo",), "lssvwm_agents.commands.demo", "Plan in unseen mazes with the shipped world model."),
 )
 
@@ -92,7 +102,7 @@ def execute(arguments: Sequence[str]) -> None:
         print(f"lssvwm-agents {__version__}")
         return
     if arguments[0] == "evaluate" and arguments[1:2] in ([], ["-h"], ["--help"]):
-        print("usage: lssvwm evaluate planning [flags]\n\nWhat can be evaluated: planning.")
+        print("usage: lssvwm evaluate WHAT [flags]\n\nWhat can be evaluated: planning, memory.")
         return
     command, rest = find_command(arguments)
     prog = " ".join(("lssvwm", *command.words))

@@ -30,14 +30,14 @@ def test_help_is_quick_and_fits_a_screen() -> None:
     assert time.monotonic() - start < 1.5
     assert done.returncode == 0 and len(done.stdout.splitlines()) < 24
     assert max(map(len, done.stdout.splitlines())) <= 100
-    for words in ("collect", "train", "plan", "evaluate planning", "demo"):
+    for words in ("collect", "train", "plan", "evaluate planning", "evaluate memory", "compare", "demo"):
         assert f"lssvwm {words} " in done.stdout
 
 
 @pytest.mark.parametrize("command", cli.COMMANDS, ids=lambda command: "-".join(command.words))
 def test_a_commands_help_lists_its_flags_without_torch(command) -> None:
-    # The flags of `train` are the fields of the model's configuration, whose package imports torch.
-    torch_free = command.words != ("train",)
+    # Some commands have the fields of the model's configuration as flags, whose package imports torch.
+    torch_free = command.words not in (("train",), ("compare",))
     code = (
         f"import sys; from lssvwm_agents import cli\ntry: cli.main([*{command.words!r}, '--help'])\n"
         "except SystemExit as end: assert not end.code\n"

@@ -10,7 +10,7 @@ from typing import Literal, TypeVar, get_args
 
 Recurrence = Literal["ssd", "rotary_ssd"]
 Objective = Literal["teacher_forcing", "diffusion_forcing"]
-Memory = Literal["block_scan", "none"]
+Memory = Literal["block_scan", "none", "full_attention"]
 Odometry = Literal["vector", "pose"]
 _T = TypeVar("_T")
 
@@ -73,7 +73,8 @@ class BackboneConfig:
         state_dim: State size ``N`` per channel of the scan.
         num_groups: Groups that share B and C (Mamba-2); ignored by ``rotary_ssd``, which is per head.
         recurrence: ``ssd`` (Mamba-2) or ``rotary_ssd`` (complex state, Mamba-3).
-        memory: ``block_scan``, or ``none`` for the window-only baseline.
+        memory: ``block_scan``; as baselines ``none`` (the window alone) or ``full_attention`` over all past
+            frames, whose cache grows with time.
         window: Previous frames ``k`` that local attention sees, besides the frame itself.
         mlp_ratio: The MLP's inner width is ``mlp_ratio * width``.
         half_life_frames: Shortest and longest half-life of the state at initialisation, in frames.

@@ -1,4 +1,7 @@
-"""One layer: block-wise scan, local attention, MLP, each a residual branch behind AdaLN-zero."""
+"""One layer: memory, local attention, MLP, each a residual branch behind AdaLN-zero.
+
+The memory is the block-wise scan; in baselines there is none, or full attention over all past frames.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from torch import nn
 
 from lssvwm_agents.worldmodel.attention import FrameAttention
 from lssvwm_agents.worldmodel.config import BackboneConfig
+from lssvwm_agents.worldmodel.full_attention import FrameCache, FullAttention
 from lssvwm_agents.worldmodel.ssm import BlockScan
 from lssvwm_agents.worldmodel.state import LayerState
 
@@ -28,6 +32,7 @@ class Layer(nn.Module):
         super().__init__()
         self.width, self.grid = config.width, grid
         self.scan = BlockScan(config, block, grid) if config.memory == "block_scan" else None
+        self.full_attention = FullAttention(config) if config.memory == "full_attention" else None
         self.attention = FrameAttention(config)
         inner = int(config.mlp_ratio * config.width)
         self.mlp = nn.Sequential(
@@ -40,10 +45,12 @@ class Layer(nn.Module):
     def initial_state(self, batch: int, like: torch.Tensor) -> LayerState:
         """The memory of ``batch`` fresh episodes: zeros."""
         tokens = self.grid[0] * self.grid[1]
-        if self.scan is None:
-            scan = angle = like.new_zeros(batch, 0)
-        else:
+        scan: torch.Tensor | FrameCache
+        scan = angle = like.new_zeros(batch, 0)
+        if self.scan is not None:
             scan, angle = self.scan.initial_state(batch, like)
+        elif self.full_attention is not None:
+            scan = self.full_attention.initial_state(batch, tokens, like)
         keys = self.attention.initial_state(batch, tokens, like)
         return LayerState(scan, angle, keys, torch.zeros_like(keys))
 
@@ -56,6 +63,10 @@ class Layer(nn.Module):
         scan, angle, keys, values = state.scan, state.angle, state.keys, state.values
         if self.scan is not None:
             out_w, out_r, scan, angle = self.scan(_enter(w, 0), _enter(r, 0), scan, angle)
+            _leave(w, out_w, 0)
+            _leave(r, out_r, 0)
+        elif self.full_attention is not None:
+            out_w, out_r, scan = self.full_attention(_enter(w, 0), _enter(r, 0), scan)
             _leave(w, out_w, 0)
             _leave(r, out_r, 0)
         out_w, out_r, keys, values = self.attention(_enter(w, 1), _enter(r, 1), keys, values)

@@ -1,7 +1,7 @@
 """What the world model remembers: tensors of constant size, carried in the open.
 
-All tensors lead with the batch. The state of a fresh episode is all zeros, so that forgetting is a
-multiplication by zero.
+(The baseline with full attention is the one exception: its cache grows with every frame.) All tensors lead
+with the batch. The state of a fresh episode is all zeros, so that forgetting is a multiplication by zero.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from lssvwm_agents.worldmodel.forked_scan import MAX_TOKENS, ForkedScan, fork_scan
+from lssvwm_agents.worldmodel.full_attention import FrameCache
 
 ScanMemory = torch.Tensor | ForkedScan
 
@@ -24,13 +25,13 @@ class LayerState:
 
     Attributes:
         scan: (B, num_blocks, H, P, N) state of every block's recurrence, or forks of one; (B, 0) without
-            memory.
+            memory; the cache of all frames with full attention.
         angle: (B, num_blocks, H, N/2) running rotation in radians; last size 0 unless ``rotary_ssd``.
         keys: (B, k, h*w, heads, d) keys of the last k frames, oldest first; zero before the episode began.
         values: (B, k, h*w, heads, d).
     """
 
-    scan: ScanMemory
+    scan: ScanMemory | FrameCache
     angle: torch.Tensor
     keys: torch.Tensor
     values: torch.Tensor
@@ -61,11 +62,11 @@ class WorldState:
 
     @property
     def nbytes(self) -> int:
-        """Bytes held; does not grow with the number of frames seen."""
+        """Bytes held; grows with the number of frames seen only with full attention."""
         return sum(leaf.nbytes for leaf in pytree.tree_leaves(self))
 
     def fork(self, n: int, groups: tuple[int, ...]) -> WorldState:
-        """As :meth:`repeat`, but the forks share the scan state instead of copying it.
+        """As :meth:`repeat`, but the forks share the scan state instead of copying it (a cache is copied).
 
         Args:
             n: Forks of every row.
@@ -128,10 +129,14 @@ def _repeat(tree: _Tree, n: int) -> _Tree:
 
 
 def _fork(layer: LayerState, n: int, groups: int) -> LayerState:
-    scan = layer.scan
-    assert isinstance(scan, torch.Tensor)
+    scan: ScanMemory | FrameCache
+    if groups:
+        assert isinstance(layer.scan, torch.Tensor)
+        scan = fork_scan(layer.scan, n, groups)
+    else:
+        scan = _repeat(layer.scan, n)
     return LayerState(
-        scan=fork_scan(scan, n, groups) if groups else _repeat(scan, n),
+        scan=scan,
         angle=_repeat(layer.angle, n),
         keys=_repeat(layer.keys, n),
         values=_repeat(layer.values, n),
@@ -152,6 +157,7 @@ def _register(cls: type[Any], constant: tuple[str, ...] = ()) -> None:
     )
 
 
+_register(FrameCache)
 _register(ForkedScan, constant=("forks",))
 _register(LayerState)
 _register(WorldState)

@@ -62,3 +62,15 @@ def claim(directory: Path, settings: dict[str, Any]) -> None:
     if directory.exists() and any(directory.iterdir()):
         raise UserError(f"`{directory}` is not empty and holds no run: choose another folder with --out.")
     write_json(path, settings)
+
+
+def training_progress(directory: Path, phase: str = "world_model") -> dict[str, Any] | None:
+    """What the latest checkpoint of a run says of its progress: ``update``, ``elapsed`` seconds; or None."""
+    folder = directory / "checkpoints" / phase
+    pointer = folder / "latest"
+    if not pointer.is_file():
+        return None
+    progress: dict[str, Any] = json.loads(
+        (folder / pointer.read_text().strip() / "progress.json").read_text()
+    )
+    return progress

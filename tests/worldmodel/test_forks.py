@@ -14,6 +14,7 @@ VARIANTS = {
     "rotary": {"recurrence": "rotary_ssd"},
     "groups": {"num_groups": 2},
     "no_memory": {"memory": "none"},
+    "full_attention": {"memory": "full_attention"},
     "diffusion_forcing": {"objective": "diffusion_forcing"},
 }
 every_variant = pytest.mark.parametrize("options", VARIANTS.values(), ids=VARIANTS.keys())

@@ -1,0 +1,84 @@
+"""``lssvwm compare``: train baselines by one recipe, and measure what each remembers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from lssvwm_agents.commands.train import recipe_name
+from lssvwm_agents.evaluate.memory.options import TESTS, MemoryOptions, parse_tests
+from lssvwm_agents.recipes import RECIPES, Experiment, maze_tiny, with_maze
+
+
+@dataclass(frozen=True)
+class CompareArgs:
+    """Train baselines with the same recipe, data, updates and parameter count, and evaluate their memory.
+
+    Stopped at any moment, the same command goes on; finished runs are skipped. Every field of the recipe is a
+    flag.
+    """
+
+    out: Path
+    """Folder of the comparison: runs, evaluations with pictures, and memory.json."""
+    recipe: str = "maze-tiny"
+    """As for `lssvwm train`; the other flags' defaults are those of the recipe."""
+    baselines: str = (
+        "ours_ssd,ours_rotary,window_only,frame_scan,frame_scan_large_state,blocks_1x1,full_attention"
+    )
+    """What to train, separated by commas; after the prefix actions_ without odometry."""
+    seeds: tuple[int, ...] = (0,)
+    """Training seeds."""
+    ours: str = "ours_ssd"
+    """The baseline that memory.json calls ours."""
+    tokenizer: str | None = None
+    """A run or model whose tokenizer all take over; else the first run trains it for all."""
+    device: str = "auto"
+    """auto, cpu or cuda."""
+    episodes: int = 64
+    """Mazes of the evaluation."""
+    evaluation_seed: int = 0
+    """Names those mazes and all choices."""
+    tests: str = ",".join(TESTS)
+    """Tests of the evaluation, separated by commas."""
+    tensorboard: bool = True
+    """Write TensorBoard files while training."""
+    memory: MemoryOptions = field(default_factory=MemoryOptions)
+    """How large the evaluation is."""
+    experiment: Annotated[Experiment, tyro.conf.arg(name="")] = maze_tiny()
+    """The recipe's fields."""
+
+
+def parse(arguments: list[str], prog: str) -> CompareArgs:
+    """Read the flags; their defaults are those of the recipe named among them."""
+    name = recipe_name(arguments)
+    default = CompareArgs(out=tyro.MISSING, recipe=name, experiment=RECIPES[name]())
+    return tyro.cli(CompareArgs, prog=prog, args=arguments, default=default)
+
+
+def run(args: CompareArgs) -> None:
+    """Train, evaluate, and print the far PSNR of every baseline."""
+    tests = parse_tests(args.tests)
+    from lssvwm_agents.evaluate.compare import CompareOptions, compare
+
+    options = CompareOptions(
+        out=args.out,
+        baselines=tuple(name.strip() for name in args.baselines.split(",") if name.strip()),
+        seeds=args.seeds,
+        ours=args.ours,
+        tokenizer=args.tokenizer,
+        device=args.device,
+        episodes=args.episodes,
+        evaluation_seed=args.evaluation_seed,
+        tests=tests,
+        memory=args.memory,
+        tensorboard=args.tensorboard,
+    )
+    combined = compare(with_maze(args.experiment), options)
+    print(f"PSNR in dB of places last seen more than {combined['far_frames']} frames ago, per training seed")
+    for name, values in combined["psnr_far"].items():
+        shown = ", ".join("-" if value is None else f"{value:.1f}" for value in values)
+        print(f"  {name:<24}{shown}")
+    print(f"Written to {args.out / 'memory.json'}.")

@@ -1,0 +1,219 @@
+"""Train baselines by one recipe and evaluate what each remembers; goes on where it was stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from lssvwm_agents.baselines import BASELINES
+from lssvwm_agents.errors import UserError
+from lssvwm_agents.evaluate.memory.benchmark import evaluate_memory
+from lssvwm_agents.evaluate.memory.combine import ACTIONS, combine
+from lssvwm_agents.evaluate.memory.options import TESTS, MemoryOptions
+from lssvwm_agents.recipes import Experiment
+from lssvwm_agents.report import model_sha256, run_info, write_json
+from lssvwm_agents.trainers.distributed import choose_device
+from lssvwm_agents.trainers.pipeline import RunOptions, run_experiment
+from lssvwm_agents.trainers.run_folder import training_progress
+from lssvwm_agents.weights import load_model
+
+
+@dataclass(frozen=True)
+class CompareOptions:
+    """What a comparison takes from outside its recipe.
+
+    Attributes:
+        out: Its folder: ``runs/``, ``evaluations/`` and ``memory.json``.
+        baselines: Names of `BASELINES`, with the prefix ``actions_`` for models without odometry.
+        seeds: Training seeds.
+        ours: The baseline that the combined record calls ``ours``.
+        tokenizer: A run or model whose tokenizer all take over; else the first run trains it for all.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        episodes: Mazes of the evaluation.
+        evaluation_seed: Names those mazes.
+        tests: Tests of the evaluation.
+        memory: Its numbers.
+        tensorboard: Whether training writes TensorBoard files.
+    """
+
+    out: Path
+    baselines: tuple[str, ...]
+    seeds: tuple[int, ...] = (0,)
+    ours: str = "ours_ssd"
+    tokenizer: str | None = None
+    device: str = "auto"
+    episodes: int = 64
+    evaluation_seed: int = 0
+    tests: tuple[str, ...] = TESTS
+    memory: MemoryOptions = field(default_factory=MemoryOptions)
+    tensorboard: bool = True
+
+
+def compare(experiment: Experiment, options: CompareOptions) -> dict[str, Any]:
+    """Train and evaluate every baseline with every seed, and write ``memory.json``.
+
+    What is finished is not done again. The combined record holds every evaluation in the folder, so that
+    several calls with parts of the baselines fill one comparison.
+
+    Raises:
+        UserError: If a baseline is unknown, does not fit the recipe, or the recipe is driven by the clock.
+    """
+    _check(experiment, options)
+    planned = [(name, seed) for seed in options.seeds for name in options.baselines]
+    experiments = {pair: experiment_for(experiment, *pair) for pair in planned}
+    for pair in planned:
+        _train(experiments[pair], options, *pair)
+    for pair in planned:
+        _evaluate(options, *pair)
+    combined = combine(_load_evaluations(options.out), options.ours)
+    combined["training"] = {name: found for name, found in _training_figures(options.out)}
+    combined |= {"recipe": experiment.name, **run_info(choose_device(options.device))}
+    write_json(options.out / "memory.json", combined)
+    return combined
+
+
+def experiment_for(experiment: Experiment, name: str, seed: int) -> Experiment:
+    """The recipe with a baseline's model and a training seed.
+
+    A model from actions alone has no odometry, and no memory replay, whose frames have odometry alone.
+    """
+    function = BASELINES[name.removeprefix(ACTIONS)]
+    training = replace(experiment.training, seed=seed)
+    model = experiment.model
+    if name.startswith(ACTIONS):
+        model, training = replace(model, proprio_dim=0), replace(training, memory_replay=0.0)
+    try:
+        return replace(experiment, model=function(model), training=training)
+    except ValueError as error:
+        raise UserError(
+            f"The baseline `{name}` does not fit the recipe `{experiment.name}`: {error}"
+        ) from error
+
+
+def run_folder(out: Path, name: str, seed: int) -> Path:
+    """Where a baseline's run is."""
+    return out / "runs" / f"{name}-seed{seed}"
+
+
+def _check(experiment: Experiment, options: CompareOptions) -> None:
+    known = [*BASELINES, *(ACTIONS + name for name in BASELINES)]
+    unknown = [name for name in (*options.baselines, options.ours) if name not in known]
+    if unknown or not options.baselines or not options.seeds:
+        given = ", ".join(options.baselines) or "none"
+        raise UserError(
+            f"`baselines` must be some of {', '.join(BASELINES)}, alone or after `{ACTIONS}`, and `seeds` at "
+            f"least one number, got {given} and {options.seeds}."
+        )
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if processes > 1:
+        raise UserError(
+            f"a comparison runs in one process, got {processes}: give each GPU some of the baselines, with "
+            "one --tokenizer and one --out."
+        )
+    if experiment.training.schedule != "updates":
+        raise UserError(
+            "a comparison gives every baseline the same updates: pass --training.schedule updates, got "
+            f"{experiment.training.schedule}."
+        )
+
+
+def _train(experiment: Experiment, options: CompareOptions, name: str, seed: int) -> None:
+    folder = run_folder(options.out, name, seed)
+    progress = training_progress(folder)
+    whole = (folder / "model" / "config.json").is_file()
+    if whole and progress is not None and progress["update"] >= experiment.training.updates:
+        print(f"{folder.name}: trained before")
+        return
+    print(f"{folder.name}: training", flush=True)
+    tokenizer = options.tokenizer or _shared_tokenizer(options.out, folder)
+    run_experiment(
+        experiment,
+        RunOptions(out=folder, tokenizer=tokenizer, device=options.device, tensorboard=options.tensorboard),
+    )
+
+
+def _shared_tokenizer(out: Path, folder: Path) -> str | None:
+    """The run that trained the tokenizer for all; None for that run itself, or where there is none yet."""
+    for settings in sorted((out / "runs").glob("*/experiment.json")):
+        if json.loads(settings.read_text())["tokenizer"] is None:
+            return None if settings.parent == folder else str(settings.parent)
+    return None
+
+
+def _evaluate(options: CompareOptions, name: str, seed: int) -> None:
+    folder, place = run_folder(options.out, name, seed), options.out / "evaluations" / f"{name}-seed{seed}"
+    rival = _window_only(options.out, name, seed)
+    asked = {
+        "baseline": name,
+        "training_seed": seed,
+        "model_sha256": model_sha256(folder),
+        "window_only_sha256": None if rival is None else model_sha256(rival),
+        "episodes": options.episodes,
+        "evaluation_seed": options.evaluation_seed,
+        "tests": list(options.tests),
+        "options": json.loads(json.dumps(asdict(options.memory))),
+    }
+    path = place.with_suffix(".json")
+    if path.is_file():
+        before = json.loads(path.read_text())
+        if all(before.get(key) == value for key, value in asked.items()):
+            print(f"{place.name}: evaluated before")
+            return
+    print(f"{place.name}: evaluating", flush=True)
+    device = choose_device(options.device)
+    result = evaluate_memory(
+        load_model(folder, device),
+        None if rival is None else load_model(rival, device),
+        options.episodes,
+        options.evaluation_seed,
+        tests=options.tests,
+        options=options.memory,
+        out=place,
+    )
+    write_json(path, {**result, **asked, **run_info(device)})
+
+
+def _window_only(out: Path, name: str, seed: int) -> Path | None:
+    """The window-only run of the same setting and, if there is one, the same seed; None for itself."""
+    prefix = ACTIONS if name.startswith(ACTIONS) else ""
+    rival = f"{prefix}window_only"
+    if name == rival:
+        return None
+    folders = [run_folder(out, rival, seed), *sorted((out / "runs").glob(f"{rival}-seed*"))]
+    return next((folder for folder in folders if (folder / "model" / "config.json").is_file()), None)
+
+
+def _load_evaluations(out: Path) -> dict[str, dict[int, dict[str, Any]]]:
+    found: dict[str, dict[int, dict[str, Any]]] = {}
+    for path in sorted((out / "evaluations").glob("*.json")):
+        record = json.loads(path.read_text())
+        found.setdefault(record["baseline"], {})[record["training_seed"]] = record
+    return {name: dict(sorted(by_seed.items())) for name, by_seed in found.items()}
+
+
+def _training_figures(out: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Per run: updates, median frames/s, and minutes."""
+    for folder in sorted((out / "runs").glob("*-seed*")):
+        progress = training_progress(folder)
+        log = folder / "log.jsonl"
+        if progress is None or not log.is_file():
+            continue
+        lines = [json.loads(line) for line in log.read_text().splitlines()]
+        speeds = [
+            line["frames_per_second"]
+            for line in lines
+            if line["phase"] == "world_model" and line.get("frames_per_second")
+        ]
+        yield (
+            folder.name,
+            {
+                "updates": progress["update"],
+                "frames_per_second": median(speeds) if speeds else None,
+                "minutes": progress["elapsed"] / 60,
+            },
+        )

@@ -1,0 +1,1 @@
+"""How far back a world model remembers, shown against controls."""

@@ -1,0 +1,115 @@
+"""Many evaluations of the memory benchmark as one record: what is compared with what, per training seed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from statistics import fmean
+from typing import Any
+
+from lssvwm_agents.evaluate.memory.controls import CEILING, CONTEXT_CUT, COPY_LAST, OURS, WRONG_ACTIONS
+
+Evaluations = Mapping[str, Mapping[int, Mapping[str, Any]]]
+"""Name of the baseline to training seed to the record of `evaluate_memory`."""
+
+ACTIONS = "actions_"
+"""Prefix of the models from actions alone."""
+
+
+def combine(evaluations: Evaluations, ours: str) -> dict[str, Any]:
+    """Line up evaluations of one benchmark.
+
+    Args:
+        evaluations: By baseline and training seed.
+        ours: The baseline that is also called ``ours`` (and, with the prefix, ``actions_ours``).
+
+    Returns:
+        ``distances``; ``psnr`` and ``psnr_backwards`` (name to one list over distances per training seed, dB
+        or None), the controls being those of ours; ``psnr_far``; ``ceiling_db``; ``gap_closed_far``;
+        ``event_accuracy`` by delay and ``streaming`` by frame count, of ours; and the last four of everything
+        under ``by_baseline``.
+    """
+    named = dict(evaluations)
+    for prefix in ("", ACTIONS):
+        if prefix + ours in named:
+            named[f"{prefix}ours"] = named[prefix + ours]
+    first = next(iter(next(iter(evaluations.values())).values()))
+    result: dict[str, Any] = {
+        "distances": first["distances"],
+        "far_frames": first["far_frames"],
+        "psnr": _psnr(named, "loop"),
+        "psnr_backwards": _psnr(named, "backwards"),
+        "psnr_far": {
+            name: [_far_psnr(record, "loop") for record in by_seed.values()]
+            for name, by_seed in named.items()
+        },
+        "training_seeds": {name: list(by_seed) for name, by_seed in evaluations.items()},
+        "by_baseline": {
+            name: {
+                "gap_closed_far": [_gap(record) for record in by_seed.values()],
+                "event_accuracy": _events(by_seed),
+                "streaming": _streaming(by_seed),
+                "parameters": [record["parameters"] for record in by_seed.values()],
+            }
+            for name, by_seed in named.items()
+        },
+    }
+    main = result["by_baseline"].get("ours")
+    for key in ("gap_closed_far", "event_accuracy", "streaming"):
+        result[key] = None if main is None else main[key]
+    ceilings = [_far_psnr(record, "loop", CEILING) for record in named.get("ours", {}).values()]
+    known = [value for value in ceilings if value is not None]
+    result["ceiling_db"] = fmean(known) if known else None
+    return result
+
+
+def _means(intervals: list[Any]) -> list[float | None]:
+    return [None if value is None else value[0] for value in intervals]
+
+
+def _path(record: Mapping[str, Any], path: str) -> Mapping[str, Any] | None:
+    found: Mapping[str, Any] | None = record.get("retrieval", {}).get(path)
+    return found
+
+
+def _psnr(named: Evaluations, path: str) -> dict[str, list[list[float | None]]]:
+    """Name to a list over distances per training seed; the controls are those of ours."""
+    wanted = {name: (name, OURS) for name in named}
+    wanted |= {control: ("ours", control) for control in (COPY_LAST, WRONG_ACTIONS, CONTEXT_CUT)}
+    lists: dict[str, list[list[float | None]]] = {}
+    for name, (baseline, condition) in wanted.items():
+        found = [_path(record, path) for record in named.get(baseline, {}).values()]
+        rows = [_means(p["conditions"][condition]["psnr"]) for p in found if p is not None]
+        if rows:
+            lists[name] = rows
+    return lists
+
+
+def _far_psnr(record: Mapping[str, Any], path: str, condition: str = OURS) -> float | None:
+    found = _path(record, path)
+    value = None if found is None else found["far"]["conditions"][condition]["psnr"]
+    return None if value is None else float(value[0])
+
+
+def _gap(record: Mapping[str, Any]) -> float | None:
+    found = _path(record, "loop")
+    value = None if found is None else found["far"].get("gap_closed")
+    return None if value is None else float(value[0])
+
+
+def _events(by_seed: Mapping[int, Mapping[str, Any]]) -> dict[str, list[float]]:
+    """Delay to the accuracy per training seed."""
+    found = [record["events"]["accuracy"][OURS] for record in by_seed.values() if "events" in record]
+    delays = list(found[0]) if found else []
+    return {delay: [accuracy[delay][0] for accuracy in found] for delay in delays}
+
+
+def _streaming(by_seed: Mapping[int, Mapping[str, Any]]) -> dict[str, dict[str, float]] | None:
+    """Of the first training seed: weights change neither time nor size."""
+    for record in by_seed.values():
+        if "streaming" in record:
+            stream = record["streaming"][OURS]
+            return {
+                key: {str(count): value for count, value in zip(stream["frames"], stream[key], strict=True)}
+                for key in ("ms_per_frame", "ms_per_imagined_frame", "state_bytes")
+            }
+    return None

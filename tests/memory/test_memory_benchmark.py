@@ -1,0 +1,301 @@
+"""The whole benchmark and the comparison, on models of the recipe `maze-debug`."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from memory_builders import debug_model
+from PIL import Image
+
+from lssvwm_agents import cli
+from lssvwm_agents.errors import UserError
+from lssvwm_agents.evaluate.compare import CompareOptions, compare, experiment_for
+from lssvwm_agents.evaluate.mazes import episode_seeds
+from lssvwm_agents.evaluate.memory.benchmark import evaluate_memory
+from lssvwm_agents.evaluate.memory.combine import combine
+from lssvwm_agents.evaluate.memory.options import TESTS, MemoryOptions, parse_tests
+from lssvwm_agents.evaluate.memory.world import far_frames
+from lssvwm_agents.recipes import maze_debug, with_maze
+from lssvwm_agents.report import file_sha256
+from lssvwm_agents.report.frame_grid import GridRow, frame_grid
+from lssvwm_agents.worldmodel import WorldModel
+
+QUICK = MemoryOptions(
+    context=32,
+    horizon=8,
+    periods=(24, 28),
+    delays=(16,),
+    drift_frames=6,
+    drift_episodes=2,
+    longest_stream=100,
+    strips=1,
+)
+FLAGS = "--options.context 32 --options.horizon 8 --options.periods 24 28 --options.delays 16".split()
+FLAGS += "--options.drift-frames 6 --options.longest-stream 100 --options.strips 1".split()
+CONDITIONS = {
+    "ours",
+    "wrong_actions",
+    "context_cut",
+    "shuffled_context",
+    "tokenizer",
+    "nearest_view",
+    "copy_last",
+    "mean_frame",
+}
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    folders = {}
+    for name in ("ours_ssd", "window_only"):
+        folders[name] = tmp_path_factory.mktemp(name)
+        debug_model(name).save_pretrained(folders[name])
+    return folders
+
+
+def test_the_record_holds_every_test_and_control_and_repeats():
+    model, rival = debug_model(), debug_model("window_only")
+    result = evaluate_memory(model, rival, 3, 1, options=QUICK, progress=False)
+    json.dumps(result, allow_nan=False)
+    assert set(TESTS) <= set(result)
+    assert set(result["retrieval"]) == {"loop", "loop_own_odometry", "backwards"}
+    for path in [*result["retrieval"].values(), *result["reasoning"].values()]:
+        assert set(path["conditions"]) == CONDITIONS | {"window_only"}
+        counts = path["frames"]
+        for metrics in path["conditions"].values():
+            for metric in ("psnr", "psnr_frame", "ssim", "place"):
+                assert len(metrics[metric]) == len(result["distances"]) == len(counts)
+            assert [value is not None for value in metrics["psnr"]] == [count > 0 for count in counts]
+        assert {"far", "near", "unseen", "gap_closed"} <= set(path)
+    loop = result["retrieval"]["loop"]
+    assert sum(loop["frames"]) == 3 * 2 * 8 and loop["unseen"]["frames"] == 0
+    assert result["retrieval"]["backwards"]["frames"][0] >= 3 * 2  # ages 1 and 3
+    assert set(result["events"]["accuracy"]["ours"]) == {"16"}
+    assert result["drift"]["depths"] == [1, 4] and result["drift"]["episodes"] == 2
+    assert result["streaming"]["ours"]["frames"] == [100]
+    assert len(result["seeds"]) == 3 and set(result["seeds"]) <= set(episode_seeds(1, 22))
+    again = evaluate_memory(model, rival, 3, 1, tests=("retrieval", "events"), options=QUICK, progress=False)
+    assert again["retrieval"] == result["retrieval"] and again["events"] == result["events"]
+    assert "drift" not in again
+
+
+def test_a_model_from_actions_alone_has_no_odometry_tests():
+    model = debug_model(odometry=False)
+    result = evaluate_memory(model, None, 2, tests=("retrieval", "drift"), options=QUICK, progress=False)
+    assert set(result["retrieval"]) == {"loop"} and not result["with_odometry"]
+    assert set(result["retrieval"]["loop"]["conditions"]) == CONDITIONS
+    assert "gap_closed" not in result["retrieval"]["loop"]
+
+
+def test_far_is_twice_the_reach_of_the_windows_and_at_least_64():
+    assert far_frames(debug_model()) == 64
+    config = with_maze(maze_debug()).model
+    deep = replace(config, backbone=replace(config.backbone, block_sizes=(1,) * 9, window=4))
+    assert far_frames(WorldModel(deep)) == 72
+
+
+def test_command_writes_record_and_pictures(saved, tmp_path, capsys):
+    out = tmp_path / "memory"
+    words = [
+        "evaluate",
+        "memory",
+        "--model",
+        str(saved["ours_ssd"]),
+        "--window-only",
+        str(saved["window_only"]),
+    ]
+    words += ["--episodes", "2", "--out", str(out), "--json", str(tmp_path / "record.json"), *FLAGS]
+    assert cli.main(words) == 0
+    record = json.loads((tmp_path / "record.json").read_text())
+    assert {"command", "commit", "device", "versions", "seeds", "options"} <= set(record)
+    assert record["model_sha256"] == file_sha256(saved["ours_ssd"] / "model.safetensors")
+    assert record["window_only_sha256"] == file_sha256(saved["window_only"] / "model.safetensors")
+    names = {path.name for path in out.iterdir()}
+    curves = {"loop.png", "loop_own_odometry.png", "backwards.png", "reasoning.png"}
+    strips = {name.replace(".png", "_strip_0.png") for name in curves}
+    assert names == curves | strips | {"events.png", "drift.png", "streaming.png"}
+    for name in names:
+        pixels = np.asarray(Image.open(out / name).convert("RGB"))
+        assert pixels.shape[0] > 200 and pixels.std() > 5
+    printed = capsys.readouterr().out
+    assert "loop: PSNR in dB" in printed and "streaming, window_only" in printed
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (
+            "--tests recall",
+            "`tests` must be some of retrieval,reasoning,events,drift,streaming, got 'recall'",
+        ),
+        ("--episodes 1", "`episodes` must be at least 2, got 1"),
+        ("--options.periods 25", "a loop's period must be even, at least 24 moves"),
+        ("--options.periods 300", "at most the context's 256 frames, got 300"),
+        ("--model runs/no-such-model", "There is no world model `runs/no-such-model`"),
+    ],
+)
+def test_mistakes_get_one_sentence(saved, tmp_path, words, sentence, capsys):
+    model = [] if "--model" in words else ["--model", str(saved["ours_ssd"])]
+    assert cli.main(["evaluate", "memory", *model, "--out", str(tmp_path / "x"), *words.split()]) == 2
+    error = capsys.readouterr().err
+    assert sentence in error and "Traceback" not in error
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"longest_stream": 50}, "`longest_stream` must be at least 100 frames, got 50"),
+        ({"horizon": 300}, "`horizon` must be at most the context's 256 frames, got 300"),
+        ({"periods": ()}, "`periods` and `delays` must not be empty"),
+        ({"ssim_stride": 0}, "`ssim_stride` must be at least 1, got 0"),
+    ],
+)
+def test_impossible_sizes_are_refused(options, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        MemoryOptions(**options)
+
+
+def test_models_of_another_kind_are_refused():
+    config = replace(with_maze(maze_debug()).model, action_dim=2, discrete_actions=False)
+    with pytest.raises(UserError, match=r"needs a model of 64x64 frames, Discrete\(6\) .* 2 action values"):
+        evaluate_memory(WorldModel(config), progress=False)
+    assert parse_tests("drift, events") == ("drift", "events")
+
+
+def test_a_grid_names_the_row_that_does_not_fit():
+    frames = np.zeros((2, 8, 8, 3), dtype=np.uint8)
+    assert frame_grid([GridRow("a", frames)], ["1", "2"], "title").shape[2] == 3
+    with pytest.raises(ValueError, match=r"row `a` must have one frame \(and note\) per column \(3\), got 2"):
+        frame_grid([GridRow("a", frames)], ["1", "2", "3"], "title")
+
+
+# --- comparisons ------------------------------------------------------------------------------------
+
+
+def tiny_recipe():
+    recipe = with_maze(maze_debug())
+    return replace(
+        recipe,
+        data=replace(recipe.data, num_envs=4, episode_length=16),
+        tokenizer_training=replace(
+            recipe.tokenizer_training, updates=3, num_frames=32, num_validation_frames=8
+        ),
+        training=replace(
+            recipe.training,
+            updates=3,
+            frames_per_batch=32,
+            curriculum=((0.0, 8),),
+            log_every=1,
+            num_validation_episodes=0,
+        ),
+    )
+
+
+def test_a_comparison_trains_evaluates_and_skips_what_is_done(tmp_path, capsys):
+    options = CompareOptions(
+        out=tmp_path / "comparison",
+        baselines=("ours_ssd", "window_only", "actions_full_attention"),
+        device="cpu",
+        episodes=2,
+        tests=("retrieval", "events", "streaming"),
+        memory=replace(QUICK, periods=(24,), horizon=4, strips=0),
+        tensorboard=False,
+    )
+    compare(tiny_recipe(), options)
+    record = json.loads((options.out / "memory.json").read_text())
+    lists = record["psnr"]
+    assert set(lists) == {
+        *("ours", "ours_ssd", "window_only", "actions_full_attention"),
+        *("copy_last", "wrong_actions", "context_cut"),
+    }
+    assert all(
+        len(by_seed) == 1 and len(by_seed[0]) == len(record["distances"]) for by_seed in lists.values()
+    )
+    assert set(record["psnr_backwards"]) == set(lists) - {"actions_full_attention"}
+    assert len(record["gap_closed_far"]) == 1 and set(record["event_accuracy"]) == {"16"}
+    assert record["streaming"]["state_bytes"].keys() == {"100"}
+    assert record["training"]["ours_ssd-seed0"]["updates"] == 3
+    assert record["recipe"] == "maze-debug" and {"command", "commit", "device"} <= set(record)
+    hashes = {
+        file_sha256(options.out / "runs" / f"{name}-seed0" / "tokenizer" / "model.safetensors")
+        for name in options.baselines
+    }
+    assert len(hashes) == 1  # one tokenizer for all
+    alone = json.loads(
+        (options.out / "runs" / "actions_full_attention-seed0" / "model" / "config.json").read_text()
+    )
+    assert alone["proprio_dim"] == 0 and alone["backbone"]["memory"] == "full_attention"
+    evaluation = json.loads((options.out / "evaluations" / "ours_ssd-seed0.json").read_text())
+    assert evaluation["window_only_sha256"] is not None and not evaluation["window_only_sha256"].startswith(
+        "x"
+    )
+
+    capsys.readouterr()
+    again = compare(tiny_recipe(), replace(options, baselines=("window_only", "frame_scan")))
+    printed = capsys.readouterr().out
+    assert "window_only-seed0: trained before" in printed and "window_only-seed0: evaluated before" in printed
+    assert "frame_scan-seed0: training" in printed and set(lists) | {"frame_scan"} == set(again["psnr"])
+    assert again["psnr"]["ours"] == lists["ours"]
+
+
+def test_experiments_differ_in_what_is_compared_alone():
+    recipe = tiny_recipe()
+    ours, alone = experiment_for(recipe, "ours_ssd", 3), experiment_for(recipe, "actions_ours_ssd", 3)
+    assert ours == replace(recipe, training=replace(recipe.training, seed=3))
+    assert alone.model.proprio_dim == 0 and alone.training.memory_replay == 0.0
+    assert replace(alone, model=ours.model, training=ours.training) == ours
+
+
+def test_what_cannot_be_compared_is_refused(tmp_path):
+    recipe, options = tiny_recipe(), CompareOptions(out=tmp_path, baselines=("lstm",))
+    with pytest.raises(UserError, match="`baselines` must be some of ours_ssd, .* got lstm"):
+        compare(recipe, options)
+    timed = replace(recipe, training=replace(recipe.training, schedule="time", time_budget_seconds=5.0))
+    with pytest.raises(UserError, match="pass --training.schedule updates, got time"):
+        compare(timed, replace(options, baselines=("ours_ssd",)))
+
+
+def record_of(psnr, gap, seed_accuracy):
+    def conditions(value):
+        intervals = [[value, value - 1, value + 1], None]
+        return {"psnr": intervals, "ssim": intervals, "place": intervals}
+
+    names = ("ours", "copy_last", "wrong_actions", "context_cut", "tokenizer")
+    values = {name: conditions(psnr - i) for i, name in enumerate(names)}
+    far = {name: {"psnr": metrics["psnr"][0]} for name, metrics in values.items()}
+    return {
+        "distances": [64, 96],
+        "far_frames": 64,
+        "parameters": 10,
+        "retrieval": {
+            "loop": {"conditions": values, "far": {"conditions": far, "gap_closed": [gap, 0.0, 1.0]}}
+        },
+        "events": {"accuracy": {"ours": {"32": [seed_accuracy, 0.0, 1.0]}}},
+        "streaming": {
+            "ours": {
+                "frames": [100],
+                "ms_per_frame": [2.0],
+                "ms_per_imagined_frame": [3.0],
+                "state_bytes": [7],
+            }
+        },
+    }
+
+
+def test_combining_by_hand():
+    evaluations = {
+        "ours_rotary": {0: record_of(30.0, 0.5, 0.9), 1: record_of(32.0, 0.75, 1.0)},
+        "window_only": {0: record_of(20.0, None, 0.5)},
+    }
+    evaluations["window_only"][0]["retrieval"]["loop"]["far"]["gap_closed"] = None
+    combined = combine(evaluations, "ours_rotary")
+    assert combined["psnr"]["ours"] == [[30.0, None], [32.0, None]]
+    assert combined["psnr"]["wrong_actions"] == [[28.0, None], [30.0, None]]
+    assert combined["psnr"]["window_only"] == [[20.0, None]]
+    assert combined["gap_closed_far"] == [0.5, 0.75] and combined["ceiling_db"] == 27.0
+    assert combined["event_accuracy"] == {"32": [0.9, 1.0]}
+    assert combined["streaming"]["state_bytes"] == {"100": 7}
+    assert combined["by_baseline"]["window_only"]["gap_closed_far"] == [None]
+    assert combined["training_seeds"] == {"ours_rotary": [0, 1], "window_only": [0]}
+    assert combine({"window_only": evaluations["window_only"]}, "ours_ssd")["gap_closed_far"] is None
