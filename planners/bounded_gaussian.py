@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from lssvwm_agents.planners._decisions import check_mask, drop_first, split_frames, weighted_mean
+from lssvwm_agents.planners.colored_noise import coloured_normal
 
 
 @dataclass(frozen=True)
@@ -25,8 +26,8 @@ class BoundedGaussian:
         std: (B, H, A) standard deviation before clipping.
         low: (A,) the box.
         high: (A,) the box.
-        initial_std: (A,) where ``std`` starts.
-        min_std: (A,) ``refit`` leaves no std below this.
+        initial_std: (A,) or (H, A) where ``std`` starts.
+        min_std: (A,) or (H, A); ``refit`` leaves no std below this.
     """
 
     mean: torch.Tensor
@@ -53,12 +54,20 @@ class BoundedGaussian:
         return 0.5 * (self.low + self.high)
 
     def draw_noise(
-        self, num_iterations: int, num_samples: int, generator: torch.Generator | None
+        self, num_iterations: int, num_samples: int, generator: torch.Generator | None, colour: float = 0.0
     ) -> torch.Tensor:
-        """(I, N, H, A) standard normal."""
-        shape = (num_iterations, num_samples, *self.mean.shape[1:])
-        device = self.device if generator is None else generator.device
-        return torch.randn(shape, generator=generator, device=device, dtype=self.mean.dtype).to(self.device)
+        """(I, N, H, A) standard normal, correlated in time where ``colour`` is above 0."""
+        _, horizon, action_dim = self.shape
+        return coloured_normal(
+            num_iterations,
+            num_samples,
+            horizon,
+            action_dim,
+            colour,
+            generator,
+            self.device,
+            self.mean.dtype,
+        )
 
     def sample(self, noise: torch.Tensor) -> torch.Tensor:
         """(N, H, A) noise to (B, N, H, A) candidates inside the box."""
@@ -81,6 +90,10 @@ class BoundedGaussian:
         return replace(
             self, mean=torch.clamp(mean, self.low, self.high), std=torch.maximum(std, self.min_std)
         )
+
+    def recentre(self, decisions: torch.Tensor) -> BoundedGaussian:
+        """Move the mean to (B, H, A) decisions; the std stays."""
+        return replace(self, mean=torch.clamp(decisions, self.low, self.high))
 
     def soften(self, amount: float) -> BoundedGaussian:
         """Keep the mean; move the std from the present one (0) to the initial one (1)."""

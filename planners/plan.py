@@ -1,6 +1,7 @@
 """What a planner returns.
 
-Legend: ``B`` rows of the batch, ``N`` candidates a row, ``T`` frames, ``A`` action width, ``I`` iterations.
+Legend: ``B`` rows of the batch, ``N`` candidates a row, ``T`` frames, ``A`` action width, ``C`` constraints,
+``I`` iterations.
 """
 
 from __future__ import annotations
@@ -18,16 +19,19 @@ class PlanRecord:
 
     Attributes:
         return_mean: (I, B) mean return of the candidates.
-        return_max: (I, B) largest return of the candidates.
+        return_max: (I, B) largest return of the candidates; under constraints, that of the candidate ranked
+            first.
         elite_return_mean: (I, B) mean return of the elites.
         spread: (I, B) of the distribution that the candidates came from: mean standard deviation in units of
             the actions, or mean entropy in nats.
+        violation: (I, B) by how much the candidate ranked first breaks the constraints, summed over them.
     """
 
     return_mean: torch.Tensor
     return_max: torch.Tensor
     elite_return_mean: torch.Tensor
     spread: torch.Tensor
+    violation: torch.Tensor
 
     @property
     def num_iterations(self) -> int:
@@ -47,6 +51,8 @@ class Plan:
         candidates: (B, N, T, A) float, those of the last iteration.
         candidate_returns: (B, N) their returns.
         record: How the search went.
+        violations: (B, C) by how much ``actions`` break each constraint in their worst frame; 0 where it is
+            kept. C is 0 without constraints.
     """
 
     actions: torch.Tensor
@@ -56,6 +62,12 @@ class Plan:
     candidates: torch.Tensor
     candidate_returns: torch.Tensor
     record: PlanRecord
+    violations: torch.Tensor
+
+    @property
+    def feasible(self) -> torch.Tensor:
+        """(B,) bool: whether the imagined plan keeps every constraint."""
+        return (self.violations == 0).all(dim=1)
 
     @property
     def first_action(self) -> torch.Tensor:

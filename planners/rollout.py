@@ -1,7 +1,8 @@
 """Imagine candidates under dynamics, and sum what they bring.
 
 Legend: ``B`` rows of the batch, ``N`` candidates a row, ``H`` decisions, ``T`` frames (T = H *
-action_repeat), ``A`` action width, ``R`` rows imagined at once (B times the candidates of one chunk).
+action_repeat), ``A`` action width, ``C`` constraints, ``R`` rows imagined at once (B times the candidates of
+one chunk).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from lssvwm_agents.planners._validation import require
-from lssvwm_agents.planners.objectives import predicted_reward
+from lssvwm_agents.planners.objectives import predicted_reward, worth
 from lssvwm_agents.planners.protocols import Dynamics, Objective, State
 
 
@@ -81,15 +82,25 @@ class Rollout:
         reward: (B, N, T) the objective at each frame.
         continuation: (B, N, T) the probability of going on after each frame.
         terminal_value: (B, N) the value after the last frame, or None.
+        constraints: (B, N, T, C) the constraints at each frame, kept where at most 0; None without any.
     """
 
     reward: torch.Tensor
     continuation: torch.Tensor
     terminal_value: torch.Tensor | None
+    constraints: torch.Tensor | None = None
 
     def returns(self, discount: float = 1.0) -> torch.Tensor:
         """(B, N) the return of each candidate."""
         return discounted_return(self.reward, self.continuation, self.terminal_value, discount)
+
+    def counted_constraints(self) -> torch.Tensor | None:
+        """(B, N, T, C) the constraints, minus infinity at frames after an imagined end; None without any."""
+        if self.constraints is None:
+            return None
+        before = self.continuation[..., :-1].cumprod(dim=-1) != 0
+        counted = torch.cat([torch.ones_like(before[..., :1]), before], dim=-1)
+        return torch.where(counted.unsqueeze(-1), self.constraints, -torch.inf)
 
 
 def imagine_candidates(
@@ -99,6 +110,7 @@ def imagine_candidates(
     objective: Objective | None = None,
     terminal_value: Objective | None = None,
     max_rows: int | None = None,
+    constraints: tuple[Objective, ...] = (),
 ) -> Rollout:
     """Imagine each candidate from its row's state, one frame an action.
 
@@ -111,9 +123,10 @@ def imagine_candidates(
             nothing.
         max_rows: At most this many rows are imagined at once, to bound memory: the candidates are taken in
             chunks. The chunks change no result of dynamics without randomness.
+        constraints: Functions of a frame's outcome that are to be at most 0.
 
     Returns:
-        The rewards, continuations and terminal values of all candidates.
+        The rewards, continuations, terminal values and constraints of all candidates.
 
     Raises:
         ValueError: If shapes do not fit, or ``max_rows`` is smaller than B.
@@ -132,16 +145,18 @@ def imagine_candidates(
         )
         chunk = min(num_candidates, max_rows // batch_size)
     if chunk == num_candidates:
-        return _imagine_chunk(dynamics, state, candidates, objective, terminal_value)
+        return _imagine_chunk(dynamics, state, candidates, objective, terminal_value, constraints)
     parts = [
-        _imagine_chunk(dynamics, state, part, objective, terminal_value)
+        _imagine_chunk(dynamics, state, part, objective, terminal_value, constraints)
         for part in torch.split(candidates, chunk, dim=1)
     ]
     values = [part.terminal_value for part in parts if part.terminal_value is not None]
+    kept = [part.constraints for part in parts if part.constraints is not None]
     return Rollout(
         reward=torch.cat([part.reward for part in parts], dim=1),
         continuation=torch.cat([part.continuation for part in parts], dim=1),
         terminal_value=torch.cat(values, dim=1) if values else None,
+        constraints=torch.cat(kept, dim=1) if kept else None,
     )
 
 
@@ -151,6 +166,7 @@ def _imagine_chunk(
     candidates: torch.Tensor,
     objective: Objective | None,
     terminal_value: Objective | None,
+    constraints: tuple[Objective, ...],
 ) -> Rollout:
     batch_size, num_candidates, num_frames, action_dim = candidates.shape
     rows = batch_size * num_candidates
@@ -158,17 +174,22 @@ def _imagine_chunk(
     actions_RTA = candidates.reshape(rows, num_frames, action_dim)
     state = dynamics.repeat(state, num_candidates)
     rewards, continuations = [], []
+    kept: list[list[torch.Tensor]] = []
     for action_RA in actions_RTA.unbind(dim=1):
         state, outcome = dynamics.step(state, action_RA)
-        reward, continuation = objective(outcome), outcome.continuation
+        reward, continuation = worth(objective, outcome, action_RA), outcome.continuation
         if reward.shape != (rows,) or continuation.shape != (rows,):
             _check_rows("the objective (by default the outcome's `reward`)", reward, rows)
             _check_rows("the outcome's `continuation`", continuation, rows)
         rewards.append(reward)
         continuations.append(continuation)
+        if constraints:
+            kept.append([worth(constraint, outcome, action_RA) for constraint in constraints])
+            for number, values in enumerate(kept[-1]):
+                _check_rows(f"constraint {number}", values, rows)
     value = None
     if terminal_value is not None:
-        value = terminal_value(outcome)
+        value = worth(terminal_value, outcome, action_RA)
         _check_rows("the terminal value", value, rows)
         value = value.view(batch_size, num_candidates)
     # Sums are made in the actions' precision at least, whatever the dynamics compute in.
@@ -178,6 +199,11 @@ def _imagine_chunk(
         reward=torch.stack(rewards, dim=-1).view(shape).to(dtype),
         continuation=torch.stack(continuations, dim=-1).view(shape).to(dtype),
         terminal_value=value,
+        constraints=(
+            torch.stack([torch.stack(frame, dim=-1) for frame in kept], dim=1).view(*shape, -1).to(dtype)
+            if kept
+            else None
+        ),
     )
 
 
