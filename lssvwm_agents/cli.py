@@ -38,6 +38,11 @@ COMMANDS = (
         "lssvwm_agents.commands.evaluate_planning",
         "Score the planner beside random, explorer and oracle.",
     ),
+    _Command(
+        ("bench", "planners"),
+        "lssvwm_agents.commands.bench_planners",
+        "Time planners beside those of other packages.",
+    ),
     _Command(("demo",), "lssvwm_agents.commands.demo", "Plan in unseen mazes with the shipped world model."),
 )
 
@@ -91,8 +96,13 @@ def execute(arguments: Sequence[str]) -> None:
     if arguments[0] == "--version":
         print(f"lssvwm-agents {__version__}")
         return
-    if arguments[0] == "evaluate" and arguments[1:2] in ([], ["-h"], ["--help"]):
-        print("usage: lssvwm evaluate planning [flags]\n\nWhat can be evaluated: planning.")
+    group = [
+        command.words[1] for command in COMMANDS if command.words[0] == arguments[0] and command.words[1:]
+    ]
+    if group and arguments[1:2] in ([], ["-h"], ["--help"]):
+        verb, what = arguments[0], ", ".join(group)
+        done = {"evaluate": "evaluated", "bench": "measured"}[verb]
+        print(f"usage: lssvwm {verb} {group[0]} [flags]\n\nWhat can be {done}: {what}.")
         return
     command, rest = find_command(arguments)
     prog = " ".join(("lssvwm", *command.words))

@@ -22,7 +22,7 @@ class BoundedGaussian:
     exactly, and time-optimal plans lie there; and any noise will do, that correlated in time included.
 
     Attributes:
-        mean: (B, H, A) inside the box.
+        mean: (B, H, A) inside the box, or an ulp beyond: a mean of points on a face is rounded.
         std: (B, H, A) standard deviation before clipping.
         low: (A,) the box.
         high: (A,) the box.
@@ -72,11 +72,11 @@ class BoundedGaussian:
     def sample(self, noise: torch.Tensor) -> torch.Tensor:
         """(N, H, A) noise to (B, N, H, A) candidates inside the box."""
         candidates = torch.addcmul(self.mean.unsqueeze(1), self.std.unsqueeze(1), noise)
-        return torch.clamp(candidates, self.low, self.high)
+        return candidates.clamp_(self.low, self.high)
 
     def mode(self) -> torch.Tensor:
-        """(B, H, A) the mean."""
-        return self.mean
+        """(B, H, A) the mean, inside the box."""
+        return torch.clamp(self.mean, self.low, self.high)
 
     def refit(
         self, candidates: torch.Tensor, momentum: float, weights: torch.Tensor | None = None
@@ -84,12 +84,10 @@ class BoundedGaussian:
         """Fit mean and std to (B, K, H, A) candidates, and keep ``momentum`` of the old ones."""
         mean = weighted_mean(candidates, weights)
         std = weighted_mean((candidates - mean.unsqueeze(1)).square(), weights).sqrt()
-        mean = torch.lerp(mean, self.mean, momentum)
-        std = torch.lerp(std, self.std, momentum)
-        # Rounding may carry a mean of points on a face an ulp past it.
-        return replace(
-            self, mean=torch.clamp(mean, self.low, self.high), std=torch.maximum(std, self.min_std)
-        )
+        if momentum > 0.0:
+            mean, std = torch.lerp(mean, self.mean, momentum), torch.lerp(std, self.std, momentum)
+        std = torch.maximum(std, self.min_std)
+        return BoundedGaussian(mean, std, self.low, self.high, self.initial_std, self.min_std)
 
     def recentre(self, decisions: torch.Tensor) -> BoundedGaussian:
         """Move the mean to (B, H, A) decisions; the std stays."""

@@ -68,9 +68,9 @@ class Gradient(PlanningProblem):
 
     num_samples: int = 4
     constraint_tolerance: float = 1e-3
-    num_iterations: int = 30
+    num_iterations: int = 40
     learning_rate: float = 0.2
-    final_learning_rate: float = 0.02
+    final_learning_rate: float = 0.1
     initial_std: Spread = 0.5
     smoothing: float = 0.2
     warm_start_softening: float = 0.25

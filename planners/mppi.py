@@ -67,7 +67,7 @@ class MPPI(SamplingPlanner):
         """Average the candidates, weighted by their returns."""
         utilities = scores.utilities()
         if self.num_elites is not None:
-            candidates, utilities = elites, utilities.gather(1, scores.best(self.num_elites))
+            candidates, utilities = elites, utilities.gather(1, scores.best(self.num_elites)[0])
         weights = softmax_weights(utilities, self.temperature, self.temperature_unit == "std")
         refitted = distribution.refit(candidates, self.momentum, weights)
         if self.adapt_std or not isinstance(refitted, BoundedGaussian):

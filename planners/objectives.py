@@ -6,6 +6,7 @@ Shapes: ``R`` rows imagined at once, ``A`` action width.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,9 +24,11 @@ class ActionObjective(ABC):
         """(R,) what one frame is worth, given its outcome and (R, A) actions."""
 
 
-def worth(objective: Objective, outcome: Any, action: torch.Tensor | None) -> torch.Tensor:
-    """(R,) what ``objective`` gives, with the action if it asks for one."""
-    return objective(outcome, action) if isinstance(objective, ActionObjective) else objective(outcome)
+def caller(objective: Objective) -> Callable[[Any, torch.Tensor | None], torch.Tensor]:
+    """``objective`` as a function of an outcome and an action, whether or not it looks at the action."""
+    if isinstance(objective, ActionObjective):
+        return objective
+    return lambda outcome, action: objective(outcome)
 
 
 def predicted_reward(outcome: Outcome) -> torch.Tensor:
@@ -75,9 +78,9 @@ class WeightedSum(ActionObjective):
 
     def __call__(self, outcome: Any, action: torch.Tensor | None = None, /) -> torch.Tensor:
         """(R,) the weighted sum for one frame."""
-        total = self.weights[0] * worth(self.objectives[0], outcome, action)
+        total = self.weights[0] * caller(self.objectives[0])(outcome, action)
         for weight, objective in zip(self.weights[1:], self.objectives[1:], strict=True):
-            total = total + weight * worth(objective, outcome, action)
+            total = total + weight * caller(objective)(outcome, action)
         return total
 
 

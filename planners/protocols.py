@@ -29,8 +29,8 @@ class Outcome(Protocol):
         ...
 
     @property
-    def continuation(self) -> torch.Tensor:
-        """(R,) probability in [0, 1] of going on after the frame; all ones where nothing ever ends."""
+    def continuation(self) -> torch.Tensor | None:
+        """(R,) probability in [0, 1] of going on after the frame; None, at every frame, if nothing ends."""
         ...
 
 
@@ -73,8 +73,8 @@ class SampledDynamics(Protocol[State]):
 
 Objective: TypeAlias = Callable[[Any], torch.Tensor]
 """From the outcome of one frame, (R,) numbers to maximise; any field of the dynamics' outcome may be used.
-One that looks at the action too is an :class:`~lssvwm_agents.planners.ActionObjective`. A constraint ``g`` has
-the same form, and is kept where ``g <= 0``."""
+One that looks at the action too is an :class:`~lssvwm_agents.planners.ActionObjective`. A constraint ``g``
+has the same form, and is kept where ``g <= 0``."""
 
 
 class Policy(Protocol[PolicyState]):

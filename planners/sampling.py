@@ -28,6 +28,7 @@ from lssvwm_agents.planners.protocols import Dynamics, Policy, State
 from lssvwm_agents.planners.remembered import RememberedElites
 from lssvwm_agents.planners.rollout import batch_of, hold
 from lssvwm_agents.planners.scores import Scores, take
+from lssvwm_agents.planners.search import CandidateEvaluator, compiled
 from lssvwm_agents.planners.trace import Callback, Clock, Trace
 
 
@@ -37,7 +38,8 @@ class SamplingPlanner(PlanningProblem):
 
     Every row of the batch is a search of its own. Nothing inside an iteration waits for the device; one check
     for NaN at the end of a plan does. Gradients are not stopped: call ``plan`` under ``torch.no_grad()``
-    unless they are wanted. A subclass says how many elites there are and how the distribution learns from a round.
+    unless they are wanted. A subclass says how many elites there are and how the distribution learns from a
+    round.
 
     Attributes:
         num_iterations: Refits per plan.
@@ -133,22 +135,17 @@ class SamplingPlanner(PlanningProblem):
         noise = self.draw_noise(distribution, generator)
         evaluator = self.evaluator(dynamics, state, generator)
         trace = Trace(evaluator, callback)
+        search_round = compiled(_round) if self.compile_rollout else _round
         proposals = self._propose(dynamics, state, generator)
         for iteration, noise_NH in enumerate(noise):
-            candidates = self.draw_candidates(distribution, noise_NH)
             ends_here = iteration == len(noise) - 1 or seconds is not None
-            if ends_here or (iteration == 0 and warm_start is not None):
-                candidates[:, 0] = distribution.mode()
-            if proposals is not None:
-                candidates[:, 1 : 1 + proposals.shape[1]] = proposals
-            if again is not None:
-                candidates[:, candidates.shape[1] - again.shape[1] :] = again
-            scores = evaluator(candidates)
-            elite_index = scores.best(self.num_best)  # best first, NaN before all
-            elites = take(candidates, elite_index)
+            with_mode = ends_here or (iteration == 0 and warm_start is not None)
+            candidates, scores, best, elites, refitted = search_round(
+                self, evaluator, distribution, noise_NH, with_mode, proposals, again
+            )
             again = elites[:, : self.num_kept] if self.num_kept > 0 else None
-            trace.add(candidates, scores, elite_index, distribution, elites)
-            distribution = self.update(distribution, candidates, scores, elites)
+            trace.add(candidates, scores, best, distribution, elites)
+            distribution = refitted
             if not clock.allows_another():
                 break
 
@@ -217,3 +214,29 @@ class SamplingPlanner(PlanningProblem):
             generator,
             self.dtype,
         )
+
+
+def _round(
+    planner: SamplingPlanner,
+    evaluator: CandidateEvaluator[State],
+    distribution: Distribution,
+    noise: torch.Tensor,
+    with_mode: bool,
+    proposals: torch.Tensor | None,
+    again: torch.Tensor | None,
+) -> tuple[torch.Tensor, Scores, tuple[torch.Tensor, torch.Tensor], torch.Tensor, Distribution]:
+    """One iteration: (B, N, H, A) candidates, their scores, the best, these themselves, the new distribution.
+
+    The mode, if wanted, is the first candidate; proposals follow; candidates to imagine again are the last.
+    """
+    candidates = planner.draw_candidates(distribution, noise)
+    if with_mode:
+        candidates[:, 0] = distribution.mode()
+    if proposals is not None:
+        candidates[:, 1 : 1 + proposals.shape[1]] = proposals
+    if again is not None:
+        candidates[:, candidates.shape[1] - again.shape[1] :] = again
+    scores = evaluator(candidates)
+    best = scores.best(planner.num_best)
+    elites = take(candidates, best[0])
+    return candidates, scores, best, elites, planner.update(distribution, candidates, scores, elites)

@@ -56,19 +56,33 @@ class Scores:
         inside = torch.where(kept | self.returns.isnan(), self.returns, -torch.inf)
         return torch.where(kept.any(dim=1, keepdim=True), inside, -violation)
 
-    def best(self, count: int) -> torch.Tensor:
-        """(B, K) int64: the ``count`` best candidates of each row, best first; NaN before all."""
-        if self.constraints is None or self.penalty is not None:
-            return self.utilities().topk(count, dim=1).indices
+    def best(self, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """The ``count`` best candidates of each row, best first, NaN before all.
+
+        Returns:
+            (B, K) int64, which they are, and (B, K) their returns.
+        """
+        if self.constraints is None:
+            returns, index = self.returns.topk(count, dim=1)
+            return index, returns
+        index = self._order()[:, :count]
+        return index, self.returns.gather(1, index)
+
+    def _order(self) -> torch.Tensor:
+        """(B, N) int64: all candidates under constraints, best first."""
+        if self.penalty is not None:
+            return self.utilities().argsort(dim=1, descending=True, stable=True)
         by_return = self.returns.argsort(dim=1, descending=True, stable=True)
         # NaN is to be found by the check at the end of a search, so it goes first here too.
         violation = self.violation()
         violation = torch.where(self.returns.isnan() | violation.isnan(), -torch.inf, violation)
         order = violation.gather(1, by_return).argsort(dim=1, stable=True)
-        return by_return.gather(1, order[:, :count])
+        return by_return.gather(1, order)
 
 
 def take(values: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
     """Pick (B, K, ...) of (B, N, ...) candidates by (B, K) index."""
+    if values.shape[0] == 1:
+        return values.index_select(1, index[0])
     rows = torch.arange(values.shape[0], device=values.device)
     return values[rows.unsqueeze(1), index]

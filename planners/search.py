@@ -7,6 +7,7 @@ Legend: ``B`` rows of the batch, ``N`` candidates a row, ``T`` frames, ``C`` con
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic
@@ -15,12 +16,12 @@ import torch
 
 from lssvwm_agents.planners.protocols import Dynamics, Objective, State
 from lssvwm_agents.planners.risk import Risk
-from lssvwm_agents.planners.rollout import Rollout, hold, imagine_candidates
+from lssvwm_agents.planners.rollout import Rollout, hold, imagine_candidates, imagine_frames, in_chunks
 from lssvwm_agents.planners.scores import Scores
 
-# Kinds of problems (dynamics, shapes, objectives) for which one process may compile rollouts. At torch's own
-# limit of 8 a ninth planner would be refused.
-COMPILED_ROLLOUTS = 64
+# Kinds of rounds (dynamics, shapes, objectives) that one process may compile. Torch's own limit is 8, and a
+# planner has up to three kinds: the first, middle and last iteration.
+COMPILED_KINDS = 64
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,8 @@ class CandidateEvaluator(Generic[State]):
 
     def __call__(self, decisions: torch.Tensor) -> Scores:
         """The scores of (B, N, H, A) decisions."""
-        imagine = _compiled_evaluate() if self.compile_rollout else _evaluate
+        traced = self.compile_rollout and not torch.compiler.is_compiling()
+        imagine = compiled(_evaluate) if traced else _evaluate
         found = [
             imagine(
                 dynamics,
@@ -135,29 +137,47 @@ def _evaluate(
     constraints: tuple[Objective, ...],
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """(B, N) returns and (B, N, T, C) counted constraints of (B, N, H, A) decisions in one future."""
-    rollout = imagine_candidates(
-        dynamics, state, hold(decisions, action_repeat), objective, terminal_value, max_rows, constraints
-    )
-    return rollout.returns(discount), rollout.counted_constraints()
+    returns, kept = [], []
+    for part in in_chunks(hold(decisions, action_repeat), max_rows):
+        frames = imagine_frames(dynamics, state, part, objective, terminal_value, constraints)
+        returns.append(frames.returns(discount))
+        if constraints:
+            counted = frames.stacked().counted_constraints()
+            assert counted is not None
+            kept.append(counted)
+    if len(returns) == 1:
+        return returns[0], kept[0] if kept else None
+    return torch.cat(returns, dim=1), torch.cat(kept, dim=1) if kept else None
 
 
 @functools.cache
-def _compiled_evaluate() -> Callable[..., Any]:
-    """:func:`_evaluate`, traced whole: what cannot be traced is an error, not a slow surprise."""
-    compiled = torch.compile(_evaluate, fullgraph=True, dynamic=False)
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``function``, traced whole by ``torch.compile``: what cannot be traced is an error, not slowness."""
+    # Older versions of torch know no limit for one function; theirs is a global setting, which is not ours.
+    known = inspect.signature(torch.compile).parameters
+    limit: dict[str, Any] = {"recompile_limit": COMPILED_KINDS} if "recompile_limit" in known else {}
+    traced: Callable[..., Any] = torch.compile(function, fullgraph=True, dynamic=False, **limit)
 
     def call(*arguments: Any) -> Any:
-        with torch._dynamo.config.patch(recompile_limit=COMPILED_ROLLOUTS):  # type: ignore[no-untyped-call]
-            return compiled(*arguments)
+        try:
+            return traced(*arguments)
+        except torch._dynamo.exc.Unsupported as error:
+            raise ValueError(
+                "`compile_rollout` needs dynamics and objectives that torch.compile can trace whole, "
+                f"got: {str(error).splitlines()[0]}"
+            ) from error
 
     return call
 
 
 def _nan_cause(rollout: Rollout, row: int) -> str | None:
     """Where the only candidate of a row first has a NaN that counts; None where nowhere."""
-    reward, continuation = rollout.reward[row, 0], rollout.continuation[row, 0]
+    reward = rollout.reward[row, 0]
+    continuation = None if rollout.continuation is None else rollout.continuation[row, 0]
     for frame in range(reward.shape[0]):
-        found = [("reward", reward[frame]), ("continuation", continuation[frame])]
+        found = [("reward", reward[frame])]
+        if continuation is not None:
+            found.append(("continuation", continuation[frame]))
         if rollout.constraints is not None:
             found += [
                 (f"value of constraint {number}", value)
@@ -166,7 +186,7 @@ def _nan_cause(rollout: Rollout, row: int) -> str | None:
         for name, value in found:
             if bool(value.isnan()):
                 return f"the {name} of imagined frame {frame} is NaN in row {row}"
-        if float(continuation[frame]) == 0.0:
+        if continuation is not None and float(continuation[frame]) == 0.0:
             break
     if rollout.terminal_value is not None and bool(rollout.terminal_value[row, 0].isnan()):
         return f"the terminal value is NaN in row {row}"

@@ -80,37 +80,42 @@ class Trace:
 
     evaluator: CandidateEvaluator[Any]
     callback: Callback | None = None
-    return_means: list[torch.Tensor] = field(default_factory=list)
-    elite_means: list[torch.Tensor] = field(default_factory=list)
-    spreads: list[torch.Tensor] = field(default_factory=list)
-    leader_returns: list[torch.Tensor] = field(default_factory=list)
-    leader_violations: list[torch.Tensor] = field(default_factory=list)
+    scores: list[Scores] = field(default_factory=list)
+    elite_returns: list[torch.Tensor] = field(default_factory=list)
+    distributions: list[Distribution] = field(default_factory=list)
+    violations: list[torch.Tensor] = field(default_factory=list)
     leaders: list[torch.Tensor] = field(default_factory=list)
 
     def add(
         self,
         decisions: torch.Tensor,
         scores: Scores,
-        elite_index: torch.Tensor,
+        best: tuple[torch.Tensor, torch.Tensor],
         distribution: Distribution,
         elites: torch.Tensor | None = None,
     ) -> None:
-        """Write down one iteration: (B, N, H, A) candidates of a distribution, the (B, K) best named first.
+        """Write down one iteration: (B, N, H, A) candidates of a distribution, and which were best.
 
-        ``elites`` are those candidates, if they have been taken already.
+        ``best`` are the elites' index and returns; ``elites`` they themselves, if they have been taken.
         """
-        elite_returns = scores.returns.gather(1, elite_index)
+        elite_index, elite_returns = best
+        self.scores.append(scores)
+        self.elite_returns.append(elite_returns)
+        self.distributions.append(distribution)
         first = elite_index[:, :1]
-        self.return_means.append(scores.returns.mean(dim=1))
-        self.elite_means.append(elite_returns.mean(dim=1))
-        self.spreads.append(distribution.spread())
-        self.leader_returns.append(elite_returns[:, 0])
         if scores.constraints is not None:
-            self.leader_violations.append(scores.violations().gather(1, _expand(first, scores))[:, 0])
-        self.leaders.append(take(decisions, first)[:, 0] if elites is None else elites[:, 0])
+            self.violations.append(take(scores.violations(), first)[:, 0])
+        self.leaders.append((take(decisions, first) if elites is None else elites)[:, 0])
         if self.callback is not None:
             iteration = len(self.leaders) - 1
             self.callback(IterationView(iteration, decisions, scores, elite_index, distribution))
+
+    def _return_means(self) -> torch.Tensor:
+        """(I, B) mean return of each iteration's candidates."""
+        returns = [scores.returns for scores in self.scores]
+        if all(one.shape == returns[0].shape for one in returns):
+            return torch.stack(returns).mean(dim=-1)
+        return torch.stack([one.mean(dim=1) for one in returns])
 
     def finish(self) -> tuple[PlanRecord, torch.Tensor, torch.Tensor, torch.Tensor]:
         """The record, and the best (B, H, A) decisions with their (B,) return and (B, C) violations.
@@ -118,29 +123,22 @@ class Trace:
         Raises:
             ValueError: If a return or a constraint was NaN.
         """
-        leaders_IBHA, returns_IB = torch.stack(self.leaders), torch.stack(self.leader_returns)
-        if self.leader_violations:
-            violations_IBC = torch.stack(self.leader_violations)
-        else:
-            violations_IBC = returns_IB.new_zeros(*returns_IB.shape, 0)
+        leaders_IBHA, elite_returns_IBK = torch.stack(self.leaders), torch.stack(self.elite_returns)
+        returns_IB = elite_returns_IBK[..., 0]
+        violations_IBC = torch.stack(self.violations) if self.violations else None
         record = PlanRecord(
-            return_mean=torch.stack(self.return_means),
+            return_mean=self._return_means(),
             return_max=returns_IB,
-            elite_return_mean=torch.stack(self.elite_means),
-            spread=torch.stack(self.spreads),
-            violation=violations_IBC.sum(dim=-1),
+            elite_return_mean=elite_returns_IBK.mean(dim=-1),
+            spread=torch.stack([distribution.spread() for distribution in self.distributions]),
+            violation=torch.zeros_like(returns_IB) if violations_IBC is None else violations_IBC.sum(dim=-1),
         )
         self.evaluator.check(returns_IB, record.violation, leaders_IBHA)
         rows = torch.arange(returns_IB.shape[1], device=returns_IB.device)
-        if self.leader_violations:
-            constraints = violations_IBC.transpose(0, 1).unsqueeze(2)
-            among = Scores(returns_IB.T, constraints, penalty=self.evaluator.penalty)
-            best = among.best(1)[:, 0]
-        else:
-            best = returns_IB.argmax(dim=0)
+        if violations_IBC is None:
+            returns, best = returns_IB.max(dim=0)
+            return record, leaders_IBHA[best, rows], returns, returns.new_zeros(len(returns), 0)
+        constraints = violations_IBC.transpose(0, 1).unsqueeze(2)
+        among = Scores(returns_IB.T, constraints, penalty=self.evaluator.penalty)
+        best = among.best(1)[0][:, 0]
         return record, leaders_IBHA[best, rows], returns_IB[best, rows], violations_IBC[best, rows]
-
-
-def _expand(index: torch.Tensor, scores: Scores) -> torch.Tensor:
-    assert scores.constraints is not None
-    return index.unsqueeze(-1).expand(-1, -1, scores.constraints.shape[-1])
