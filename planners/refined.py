@@ -39,7 +39,8 @@ class Refined:
 
     Attributes:
         search: Proposes: CEM, iCEM, MPPI or random shooting.
-        gradient: Improves; it must be told the same problem as ``search``.
+        gradient: Improves; it must be told the same problem as ``search``. Its learning rate wants to be
+            small, since Adam's first updates are as large as it is, however good the plan already is.
         num_refined: Candidates ``K`` to improve, the plan included.
         search_share: Share of a time budget that the search may take.
 

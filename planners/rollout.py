@@ -119,7 +119,8 @@ class Rollout:
         if self.constraints is None or self.continuation is None:
             return self.constraints
         before = self.continuation[..., :-1].cumprod(dim=-1) != 0
-        counted = torch.cat([torch.ones_like(before[..., :1]), before], dim=-1)
+        first = torch.ones_like(self.continuation[..., :1], dtype=torch.bool)
+        counted = torch.cat([first, before], dim=-1)
         return torch.where(counted.unsqueeze(-1), self.constraints, -torch.inf)
 
 
