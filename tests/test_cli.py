@@ -30,7 +30,7 @@ def test_help_is_quick_and_fits_a_screen() -> None:
     assert time.monotonic() - start < 1.5
     assert done.returncode == 0 and len(done.stdout.splitlines()) < 24
     assert max(map(len, done.stdout.splitlines())) <= 100
-    for words in ("collect", "train", "plan", "evaluate planning", "demo"):
+    for words in ("collect", "train", "plan", "evaluate planning", "bench planners", "demo"):
         assert f"lssvwm {words} " in done.stdout
 
 

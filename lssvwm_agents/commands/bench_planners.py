@@ -22,16 +22,24 @@ class BenchPlannersArgs:
     """Timed plans of each planner and batch size."""
     seeds: int = 3
     """Closed-loop runs of each planner from each of four starts."""
+    names: tuple[str, ...] = ()
+    """Only these planners; by default all."""
 
 
 def run(args: BenchPlannersArgs) -> None:
     """Measure, print a table, and write the JSON."""
     import sys
 
-    from lssvwm_agents.evaluate.bench_planners import bench_planners
+    from lssvwm_agents.evaluate.bench_planners import NAMES, bench_planners
 
     seeds = tuple(range(args.seeds))
-    result = bench_planners(args.batch, args.repeats, seeds, say=lambda text: print(text, file=sys.stderr))
+    result = bench_planners(
+        args.batch,
+        args.repeats,
+        seeds,
+        args.names or NAMES,
+        say=lambda text: print(text, file=sys.stderr),
+    )
     print(f"{'planner':<18}{'batch':>6}{'ms/plan':>10}{'ms/update':>11}{'cost/optimum':>14}{'worst':>8}")
     for entry in result["planners"]:
         head = f"{entry['name']:<18}{entry['batch']:>6}"

@@ -171,6 +171,7 @@ def bench_planners(
     batches: tuple[int, ...] = (1, 8),
     repeats: int = 50,
     seeds: tuple[int, ...] = (0, 1, 2),
+    names: tuple[str, ...] = NAMES,
     say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
     """Measure all contenders on one thread.
@@ -179,6 +180,7 @@ def bench_planners(
         batches: Batch sizes that plans are timed at.
         repeats: Timed plans of each contender and batch size.
         seeds: Of the closed-loop runs, the same for all.
+        names: The contenders, of :data:`NAMES`.
         say: Told what is going on.
 
     Returns:
@@ -188,13 +190,16 @@ def bench_planners(
     for name, values, least in (("batch", batches, 1), ("repeats", (repeats,), 1), ("seeds", seeds, 0)):
         if not values or min(values) < least:
             raise ValueError(f"`{name}` must be at least {least}, got {values}.")
+    unknown = sorted(set(names) - set(NAMES))
+    if unknown:
+        raise ValueError(f"`names` must be of {', '.join(NAMES)}, got {', '.join(unknown)}.")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        missing = {name: package for name in NAMES if (package := missing_package(name)) is not None}
+        missing = {name: package for name in names if (package := missing_package(name)) is not None}
         for name, package in missing.items():
             say(f"{name} is missing: {INSTALL[package]}")
-        present = [name for name in NAMES if name not in missing]
+        present = [name for name in names if name not in missing]
         quality = {}
         for name in present:
             say(f"driving: {name}")
@@ -203,7 +208,7 @@ def bench_planners(
         for batch in batches:
             say(f"timing at batch {batch}")
             seconds = measure_speed(present, batch, repeats, seeds[0])
-            for name in NAMES:
+            for name in names:
                 known = name in present
                 measured = {**_times(name, seconds[name]), **quality[name]} if known else {}
                 entries.append(_entry(name, batch, missing.get(name)) | measured)
@@ -248,7 +253,7 @@ def _ratios(entries: list[dict[str, Any]], batches: tuple[int, ...]) -> list[dic
         median = {entry["name"]: entry["median_ms"] for entry in entries if entry["batch"] == batch}
 
         def ratio(above: str, below: str, median: dict[str, Any] = median) -> float | None:
-            known = median[above] is not None and median[below] is not None
+            known = median.get(above) is not None and median.get(below) is not None
             return median[above] / median[below] if known else None
 
         found.append(
