@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 
@@ -135,17 +135,21 @@ class SamplingPlanner(PlanningProblem):
         noise = self.draw_noise(distribution, generator)
         evaluator = self.evaluator(dynamics, state, generator)
         trace = Trace(evaluator, callback)
-        search_round = compiled(_round) if self.compile_rollout else _round
         proposals = self._propose(dynamics, state, generator)
-        for iteration, noise_NH in enumerate(noise):
-            ends_here = iteration == len(noise) - 1 or seconds is not None
-            with_mode = ends_here or (iteration == 0 and warm_start is not None)
-            candidates, scores, best, elites, refitted = search_round(
-                self, evaluator, distribution, noise_NH, with_mode, proposals, again
+        # A search that nobody watches is traced as a whole, any other round by round.
+        at_once = len(noise) if self.compile_rollout and callback is None and seconds is None else 1
+        search = compiled(_rounds) if self.compile_rollout else _rounds
+        for first in range(0, len(noise), at_once):
+            span = range(first, first + at_once)
+            with_mode = tuple(
+                i == len(noise) - 1 or seconds is not None or (i == 0 and warm_start is not None)
+                for i in span
             )
-            again = elites[:, : self.num_kept] if self.num_kept > 0 else None
-            trace.add(candidates, scores, best, distribution, elites)
-            distribution = refitted
+            for done in search(
+                self, evaluator, distribution, [noise[i] for i in span], with_mode, proposals, again
+            ):
+                trace.add(done.candidates, done.scores, done.best, done.distribution, done.elites)
+            distribution, again = done.refitted, done.again
             if not clock.allows_another():
                 break
 
@@ -160,10 +164,10 @@ class SamplingPlanner(PlanningProblem):
         return Plan(
             actions=hold(decisions, self.action_repeat),
             expected_return=expected_return,
-            distribution=self.warm_start_of(distribution, elites),
+            distribution=self.warm_start_of(distribution, done.elites),
             action_repeat=self.action_repeat,
-            candidates=hold(candidates, self.action_repeat),
-            candidate_returns=scores.returns,
+            candidates=hold(done.candidates, self.action_repeat),
+            candidate_returns=done.scores.returns,
             record=record,
             violations=violations,
         )
@@ -216,27 +220,46 @@ class SamplingPlanner(PlanningProblem):
         )
 
 
-def _round(
+class _Round(NamedTuple):
+    """One iteration: what it imagined, what was best, and the distribution before and after."""
+
+    candidates: torch.Tensor
+    scores: Scores
+    best: tuple[torch.Tensor, torch.Tensor]
+    elites: torch.Tensor
+    distribution: Distribution
+    refitted: Distribution
+    again: torch.Tensor | None
+
+
+def _rounds(
     planner: SamplingPlanner,
     evaluator: CandidateEvaluator[State],
     distribution: Distribution,
-    noise: torch.Tensor,
-    with_mode: bool,
+    noise: Sequence[torch.Tensor],
+    with_mode: tuple[bool, ...],
     proposals: torch.Tensor | None,
     again: torch.Tensor | None,
-) -> tuple[torch.Tensor, Scores, tuple[torch.Tensor, torch.Tensor], torch.Tensor, Distribution]:
-    """One iteration: (B, N, H, A) candidates, their scores, the best, these themselves, the new distribution.
+) -> list[_Round]:
+    """Some iterations, one for each noise.
 
-    The mode, if wanted, is the first candidate; proposals follow; candidates to imagine again are the last.
+    The mode, where it is wanted, is the first candidate; proposals follow; candidates to imagine again are
+    the last.
     """
-    candidates = planner.draw_candidates(distribution, noise)
-    if with_mode:
-        candidates[:, 0] = distribution.mode()
-    if proposals is not None:
-        candidates[:, 1 : 1 + proposals.shape[1]] = proposals
-    if again is not None:
-        candidates[:, candidates.shape[1] - again.shape[1] :] = again
-    scores = evaluator(candidates)
-    best = scores.best(planner.num_best)
-    elites = take(candidates, best[0])
-    return candidates, scores, best, elites, planner.update(distribution, candidates, scores, elites)
+    done = []
+    for noise_NH, mode_too in zip(noise, with_mode, strict=True):
+        candidates = planner.draw_candidates(distribution, noise_NH)
+        if mode_too:
+            candidates[:, 0] = distribution.mode()
+        if proposals is not None:
+            candidates[:, 1 : 1 + proposals.shape[1]] = proposals
+        if again is not None:
+            candidates[:, candidates.shape[1] - again.shape[1] :] = again
+        scores = evaluator(candidates)
+        best = scores.best(planner.num_best)
+        elites = take(candidates, best[0])
+        refitted = planner.update(distribution, candidates, scores, elites)
+        again = elites[:, : planner.num_kept] if planner.num_kept > 0 else None
+        done.append(_Round(candidates, scores, best, elites, distribution, refitted, again))
+        distribution = refitted
+    return done

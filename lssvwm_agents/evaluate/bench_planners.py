@@ -101,7 +101,6 @@ def contender(name: str, value: bool) -> Contender:
         "momentum": 0.0,
         "min_std": 0.02,
         "warm_start_softening": 0.05,
-        "return_mode": "mean",
     }
     plain = DoubleIntegrator()
     makers: dict[str, Callable[[], Contender]] = {
