@@ -13,7 +13,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from lssvwm_agents.planners._validation import require
-from lssvwm_agents.planners.objectives import caller, predicted_reward
+from lssvwm_agents.planners.objectives import caller
 from lssvwm_agents.planners.protocols import Dynamics, Objective, State
 
 
@@ -224,7 +224,11 @@ class Frames:
     def returns(self, discount: float) -> torch.Tensor:
         """(B, N) the return of each candidate; see :func:`discounted_return`."""
         if not torch.compiler.is_compiling():
-            return self.stacked().returns(discount)
+            if self.continuations or discount != 1.0:
+                return self.stacked().returns(discount)
+            plain = torch.stack(self.rewards).sum(dim=0, dtype=self.dtype)
+            plain = plain if self.terminal_value is None else plain + self.terminal_value
+            return plain.view(self.batch_size, -1)
         # Traced, a chain of sums becomes one with the steps; stacked frames would all go through memory.
         total, weight, power = self.rewards[0].to(self.dtype), None, 1.0
         later: list[torch.Tensor] = [*self.rewards[1:]]
@@ -258,7 +262,7 @@ def imagine_frames(
     """Imagine (B, N, T, A) candidates whose shape is known to fit the state."""
     batch_size, num_candidates, num_frames, action_dim = candidates.shape
     rows = batch_size * num_candidates
-    pay = caller(predicted_reward if objective is None else objective)
+    pay = None if objective is None else caller(objective)
     kept_by = [caller(constraint) for constraint in constraints]
     # Time goes first, so that every frame's actions, rewards and continuations lie together in memory.
     actions_TRA = candidates.reshape(rows, num_frames, action_dim).transpose(0, 1).contiguous()
@@ -268,10 +272,11 @@ def imagine_frames(
     kept: list[torch.Tensor] = []
     for action_RA in actions_TRA.unbind():
         state, outcome = dynamics.step(state, action_RA)
-        rewards.append(pay(outcome, action_RA))
+        rewards.append(outcome.reward if pay is None else pay(outcome, action_RA))
         if outcome.continuation is not None:
             continuations.append(outcome.continuation)
-        kept += [constraint(outcome, action_RA) for constraint in kept_by]
+        if kept_by:
+            kept += [constraint(outcome, action_RA) for constraint in kept_by]
         if len(rewards) == 1:
             _check_rows("the objective (by default the outcome's `reward`)", rewards[0], rows)
             if continuations:

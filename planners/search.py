@@ -94,18 +94,18 @@ class CandidateEvaluator(Generic[State]):
             constraints = torch.cat(each, dim=2) if each else None
         return Scores(returns, constraints, self.tolerance, self.penalty)
 
-    def check(self, returns: torch.Tensor, violation: torch.Tensor, suspects: torch.Tensor) -> None:
+    def check(self, returns: torch.Tensor, violation: torch.Tensor | None, suspects: torch.Tensor) -> None:
         """Raise if a search met a return or constraint that is NaN, and name the cause; waits for the device.
 
         Args:
             returns: (I, B) the return that each iteration ranked first, NaN where any candidate's was.
-            violation: (I, B) its violation.
+            violation: (I, B) its violation; None without constraints.
             suspects: (I, B, H, A) the decisions that had it; imagined again to find the cause.
 
         Raises:
             ValueError: If any is NaN.
         """
-        bad = returns.isnan() | violation.isnan()
+        bad = returns.isnan() if violation is None else returns.isnan() | violation.isnan()
         if not bool(bad.any()):
             return
         iteration = int(bad.any(dim=1).nonzero()[0, 0])

@@ -110,13 +110,6 @@ class Trace:
             iteration = len(self.leaders) - 1
             self.callback(IterationView(iteration, decisions, scores, elite_index, distribution))
 
-    def _return_means(self) -> torch.Tensor:
-        """(I, B) mean return of each iteration's candidates."""
-        returns = [scores.returns for scores in self.scores]
-        if all(one.shape == returns[0].shape for one in returns):
-            return torch.stack(returns).mean(dim=-1)
-        return torch.stack([one.mean(dim=1) for one in returns])
-
     def finish(self) -> tuple[PlanRecord, torch.Tensor, torch.Tensor, torch.Tensor]:
         """The record, and the best (B, H, A) decisions with their (B,) return and (B, C) violations.
 
@@ -126,14 +119,14 @@ class Trace:
         leaders_IBHA, elite_returns_IBK = torch.stack(self.leaders), torch.stack(self.elite_returns)
         returns_IB = elite_returns_IBK[..., 0]
         violations_IBC = torch.stack(self.violations) if self.violations else None
+        violation = torch.zeros_like(returns_IB) if violations_IBC is None else violations_IBC.sum(dim=-1)
         record = PlanRecord(
-            return_mean=self._return_means(),
-            return_max=returns_IB,
-            elite_return_mean=elite_returns_IBK.mean(dim=-1),
-            spread=torch.stack([distribution.spread() for distribution in self.distributions]),
-            violation=torch.zeros_like(returns_IB) if violations_IBC is None else violations_IBC.sum(dim=-1),
+            returns=tuple(scores.returns for scores in self.scores),
+            elite_returns=elite_returns_IBK,
+            distributions=tuple(self.distributions),
+            violation=violation,
         )
-        self.evaluator.check(returns_IB, record.violation, leaders_IBHA)
+        self.evaluator.check(returns_IB, None if violations_IBC is None else record.violation, leaders_IBHA)
         rows = torch.arange(returns_IB.shape[1], device=returns_IB.device)
         if violations_IBC is None:
             returns, best = returns_IB.max(dim=0)
