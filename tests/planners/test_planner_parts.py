@@ -351,6 +351,7 @@ def test_a_policy_of_discrete_actions_is_made_permitted():
     )
     plan = planner.plan(DiscreteBandit(), torch.tensor([[0.1, 0.9, 0.3]]), generator=seeded())
     assert plan.candidates[0, 1].argmax(dim=-1).tolist() == [1, 1]
+    assert DiscreteActions(3).contains(plan.candidates).all()
     with pytest.raises(ValueError, match=r"`num_proposals` must be in \[1, num_samples - 1=15\], got 16"):
         CEM(DiscreteActions(3), num_samples=16, num_elites=4, policy=lambda s, n: s, num_proposals=16)
 
