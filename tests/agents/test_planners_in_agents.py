@@ -58,11 +58,11 @@ def test_a_name_that_does_not_fit_the_actions_is_told() -> None:
         make_planner(PlannerOptions(name="categorical_cem"), ContinuousActions((-1,), (1,)))
 
 
-def test_the_defaults_are_those_of_before() -> None:
+def test_the_defaults_are_cem_over_twenty_moves() -> None:
     planner = make_planner(PlannerOptions(), DiscreteActions(6))
     assert planner == CEM(
         DiscreteActions(6),
-        horizon=8,
+        horizon=5,
         num_samples=48,
         num_elites=8,
         num_iterations=2,
