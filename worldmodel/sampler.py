@@ -15,6 +15,7 @@ def sample(
     num_denoising_steps: int,
     generator: torch.Generator | None,
     like: torch.Tensor,
+    common_noise: bool = False,
 ) -> torch.Tensor:
     """Integrate the flow from noise to a clean latent in ``num_denoising_steps`` Euler steps.
 
@@ -26,6 +27,7 @@ def sample(
         num_denoising_steps: At least 1.
         generator: Source of the noise; only used with more than one step.
         like: Tensor whose device and dtype to use.
+        common_noise: Give all rows the same noise, so that only their states and actions tell them apart.
 
     Raises:
         ValueError: If ``num_denoising_steps`` is below 1.
@@ -36,7 +38,9 @@ def sample(
     if num_denoising_steps == 1:
         return clean
     noise_device = like.device if generator is None else generator.device
-    noisy = torch.randn(shape, generator=generator, device=noise_device, dtype=like.dtype).to(like.device)
+    drawn = (1, *shape[1:]) if common_noise else shape
+    noise = torch.randn(drawn, generator=generator, device=noise_device, dtype=like.dtype)
+    noisy = noise.to(like.device).expand(shape)
     for step in range(1, num_denoising_steps):
         level = 1.0 - (step - 1) / num_denoising_steps
         lower = 1.0 - step / num_denoising_steps
