@@ -82,6 +82,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=240.0)
     parser.add_argument("--size", type=int, default=7, help="of the maze")
     parser.add_argument("--replay", type=float, default=0.5, help="share of windows that walk back")
+    parser.add_argument("--replay-mode", default="backwards", choices=["backwards", "forwards", "mixed"])
     parser.add_argument(
         "--lengths", type=int, nargs="+", default=[16, 32, 64], help="curriculum, equal parts"
     )
@@ -129,7 +130,12 @@ def main() -> None:
         length = curriculum_length(curriculum, progress)
         count = args.frames // length
         batch = sample_windows(
-            data, count, length, generator(args.device, args.seed, 1, update), memory_replay=args.replay
+            data,
+            count,
+            length,
+            generator(args.device, args.seed, 1, update),
+            memory_replay=args.replay,
+            replay_mode=args.replay_mode,
         )
         with torch.autocast(args.device, torch.bfloat16, enabled=args.device != "cpu"):
             noise = generator(args.device, args.seed, 2, update)
