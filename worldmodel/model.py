@@ -190,6 +190,8 @@ class WorldModel(
             raise ValueError("only a model with odometry can be fitted to it, got `proprio_dim`=0.")
         self.backbone.conditioning.fit_proprio(proprio[recorded])
         both = recorded[:, 1:] & recorded[:, :-1]
+        if int(both.sum()) < 2:
+            raise ValueError(f"odometry is fitted to at least 2 changes of it, got {int(both.sum())}.")
         self.heads.proprio.fit(proprio[:, :-1][both], proprio[:, 1:][both])
 
     def next_odometry(
