@@ -133,10 +133,13 @@ class SB3VecEnv(VecEnv):  # type: ignore[misc]
             self._refuse_some(rows, f"attribute `{attr_name}`")
             setattr(self.venv.unwrapped, attr_name, value)
             return
-        values = [value] * self.num_envs
-        if len(set(rows)) < self.num_envs:
-            old = self.get_attr(attr_name)
-            values = [value if row in rows else old[row] for row in range(self.num_envs)]
+        envs = getattr(self.venv.unwrapped, "envs", None)
+        if envs is not None:
+            for row in rows:
+                envs[row].set_wrapper_attr(attr_name, value)
+            return
+        old = self.get_attr(attr_name) if len(set(rows)) < self.num_envs else []
+        values = [value if row in rows else old[row] for row in range(self.num_envs)]
         self.venv.unwrapped.set_attr(attr_name, values)  # type: ignore[attr-defined]
 
     def env_method(
