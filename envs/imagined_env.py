@@ -42,9 +42,11 @@ class ImaginedEnv(gymnasium.Env[Any, Any]):
         termination: ``sampled``: ends with probability 1 - continuation, so that expected returns are the
             model's; ``threshold``: ends where continuation is below ``threshold``; ``never``.
         threshold: Of ``termination="threshold"``.
-        num_denoising_steps: Of every imagined frame: 1 imagines the mean of what may come, which blurs with
-            time; more sample it, and stay sharp.
+        num_denoising_steps: Of every imagined frame: 1 imagines the mean of what may come, as planners do,
+            and blurs with time; 8 or more sample it, and stay sharp.
         max_episode_steps: Steps before truncation; None for no limit (``gymnasium.make`` adds its own).
+        num_starts: Draw episodes from so many beginnings only, kept in memory, so that a reset costs next to
+            nothing; None for a context of its own for each episode.
         array_type: ``numpy``, or ``torch`` for observations and infos as tensors on the model's device.
         action_space: Of one environment; None for Discrete(A) or a Box of [-1, 1].
         render_mode: None or ``rgb_array``: the decoded frame, enlarged to 256 x 256.
@@ -62,14 +64,15 @@ class ImaginedEnv(gymnasium.Env[Any, Any]):
         observation: ImaginedObservation = "frame",
         termination: Termination = "sampled",
         threshold: float = 0.5,
-        num_denoising_steps: int = 8,
+        num_denoising_steps: int = 1,
         max_episode_steps: int | None = None,
+        num_starts: int | None = None,
         array_type: ArrayType = "numpy",
         action_space: spaces.Space[Any] | None = None,
         render_mode: str | None = None,
     ) -> None:
         self.worlds = ImaginedWorlds(
-            model, contexts, num_denoising_steps, termination, threshold, max_episode_steps
+            model, contexts, num_denoising_steps, termination, threshold, max_episode_steps, num_starts
         )
         self.view = ImaginedView(self.worlds, observation, array_type, render_mode)
         self.render_mode = render_mode

@@ -43,6 +43,8 @@ class ImaginedVectorEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
         threshold: Of ``termination="threshold"``.
         num_denoising_steps: Of every imagined frame.
         max_episode_steps: Steps before truncation; None for no limit.
+        num_starts: Draw episodes from so many beginnings only, kept in memory, so that a reset costs next to
+            nothing; None for a context of its own for each episode.
         array_type: ``numpy``, or ``torch``: then observations, rewards, ends and infos are tensors on the
             model's device (``final_obs`` is Gymnasium's array of objects, each a tensor).
         action_space: Of one environment.
@@ -67,8 +69,9 @@ class ImaginedVectorEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
         observation: ImaginedObservation = "frame",
         termination: Termination = "sampled",
         threshold: float = 0.5,
-        num_denoising_steps: int = 8,
+        num_denoising_steps: int = 1,
         max_episode_steps: int | None = None,
+        num_starts: int | None = None,
         array_type: ArrayType = "numpy",
         action_space: spaces.Space[Any] | None = None,
         render_mode: str | None = None,
@@ -79,7 +82,7 @@ class ImaginedVectorEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
         self.autoreset_mode = AutoresetMode(autoreset_mode)
         self.metadata = {**type(self).metadata, "autoreset_mode": self.autoreset_mode}
         self.worlds = ImaginedWorlds(
-            model, contexts, num_denoising_steps, termination, threshold, max_episode_steps
+            model, contexts, num_denoising_steps, termination, threshold, max_episode_steps, num_starts
         )
         self.view = ImaginedView(self.worlds, observation, array_type, render_mode)
         self.render_mode = render_mode

@@ -4,31 +4,26 @@ All there is to know about a moment is a frozen dataclass of tensors that nobody
 random comes from hashes of the episode's own seed and step. So an episode does not depend on those beside it,
 and a moment can be kept and gone back to exactly.
 
-Shapes: B episodes, A width of a float action, C h w latent, T frames of a context.
+Shapes: B episodes, A width of a float action, C h w latent.
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from lssvwm_agents.envs.contexts import Context, ContextSource
-from lssvwm_agents.envs.hashing import derive_seeds, hash_bits
+from lssvwm_agents.envs.contexts import ContextSource
+from lssvwm_agents.envs.hashing import derive_seeds
 from lssvwm_agents.envs.imagined_spaces import check_choice
+from lssvwm_agents.envs.imagined_starts import StartStates, normal_noise, uniform
 from lssvwm_agents.worldmodel import WorldModel, WorldState
 
 Termination = Literal["sampled", "threshold", "never"]
-FIRST_FRAME_STEPS = 16
-"""Denoising steps of the first frame of an episode that begins without a context, at least."""
-
-_NOISE, _END = 0x2015E, 0xE2D
-_FRAMES_AT_ONCE = 4096
-_POSE_DIM = 4
+_END = 0xE2D
 
 
 @dataclass(frozen=True)
@@ -80,7 +75,7 @@ class ImaginedMoment:
 
 pytree.register_pytree_node(
     ImaginedMoment,
-    lambda moment: ([getattr(moment, field.name) for field in fields(moment)], None),
+    lambda moment: ([getattr(moment, one.name) for one in fields(moment)], None),
     lambda children, _: ImaginedMoment(*children),
     serialized_type_name="lssvwm_agents.ImaginedMoment",
 )
@@ -97,6 +92,8 @@ class ImaginedWorlds:
         termination: How an episode ends; see :class:`ImaginedEnv`.
         threshold: Continuation below which ``termination="threshold"`` ends an episode.
         max_episode_steps: Steps before truncation; None for no limit.
+        num_starts: Different beginnings; None for as many as there are seeds.
+        starts: Made from the above.
 
     Raises:
         ValueError: If a number is out of range, or the model's memory grows with time.
@@ -104,10 +101,12 @@ class ImaginedWorlds:
 
     model: WorldModel
     contexts: ContextSource | None = None
-    num_denoising_steps: int = 8
+    num_denoising_steps: int = 1
     termination: Termination = "sampled"
     threshold: float = 0.5
     max_episode_steps: int | None = None
+    num_starts: int | None = None
+    starts: StartStates = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.model, WorldModel):
@@ -128,6 +127,8 @@ class ImaginedWorlds:
                 "`memory`='full_attention'."
             )
         self.model.eval()
+        starts = StartStates(self.model, self.contexts, self.num_denoising_steps, self.num_starts)
+        object.__setattr__(self, "starts", starts)
 
     @property
     def device(self) -> torch.device:
@@ -145,7 +146,7 @@ class ImaginedWorlds:
         """
         base_seed, episode = base_seed.to(self.device), episode.to(self.device)
         seed = derive_seeds(base_seed, episode)
-        world, latent = self._cold(seed) if self.contexts is None else self._warm(self.contexts, seed)
+        world, latent = self.starts.draw(seed)
         zeros = torch.zeros_like(seed)
         return ImaginedMoment(
             world=world,
@@ -158,67 +159,6 @@ class ImaginedWorlds:
             over=zeros.bool(),
         )
 
-    def _warm(self, contexts: ContextSource, seed: Tensor) -> tuple[WorldState, Tensor]:
-        """Burn in the seeds' contexts, a bounded number of frames at once."""
-        rows = max(1, _FRAMES_AT_ONCE // contexts.num_frames)
-        parts = [self._burn_in(contexts.draw(some)) for some in seed.split(rows)]
-        joined: tuple[WorldState, Tensor] = pytree.tree_map(lambda *leaves: torch.cat(leaves), *parts)
-        return joined
-
-    def _burn_in(self, context: Context) -> tuple[WorldState, Tensor]:
-        config, dtype = self.model.config, self.model.backbone.position.dtype
-        size = config.tokenizer.frame_size
-        if tuple(context.frames.shape[2:4]) != (size, size):
-            raise ValueError(
-                f"this model sees frames of {size}x{size}, but the contexts' are of "
-                f"{'x'.join(map(str, context.frames.shape[2:4]))}."
-            )
-        if context.actions.shape[2] != config.action_dim:
-            raise ValueError(
-                f"this model's actions have {config.action_dim} numbers, but the contexts' have "
-                f"{context.actions.shape[2]}."
-            )
-        width = 0 if context.proprio is None else context.proprio.shape[2]
-        if config.proprio_dim not in (0, width):
-            raise ValueError(
-                f"this model needs odometry of {config.proprio_dim} values, but the contexts have {width}."
-            )
-        frames = context.frames.to(self.device).permute(0, 1, 4, 2, 3).to(dtype) / 255
-        latents = self.model.tokenizer.encode(frames)
-        proprio = None
-        if config.proprio_dim and context.proprio is not None:
-            proprio = context.proprio.to(self.device, dtype)
-        state, _ = self.model.observe_latents(
-            self.model.initial_state(len(frames)),
-            latents,
-            context.actions.to(self.device, dtype),
-            proprio,
-            context.action_known.to(self.device, dtype),
-        )
-        return state, latents[:, -1]
-
-    def _cold(self, seed: Tensor) -> tuple[WorldState, Tensor]:
-        """Imagine even the first frame, which no action led to, from the seed's noise."""
-        model, batch = self.model, len(seed)
-        state = model.initial_state(batch)
-        like = model.backbone.position
-        proprio, pose = state.proprio, model.config.odometry == "pose"
-        if model.config.proprio_dim:
-            proprio = model.backbone.conditioning.proprio_mean.to(like).expand(batch, -1).clone()
-            if pose:  # relative to the first frame: here it is the first frame
-                proprio[:, :_POSE_DIM] = like.new_tensor([0.0, 0.0, 0.0, 1.0])
-        count = torch.zeros_like(seed)
-        state, latent, _ = model.advance(
-            state,
-            like.new_zeros(batch, model.config.action_dim),
-            like.new_zeros(batch),
-            proprio,
-            like.new_full((batch,), float(pose and model.config.proprio_dim > 0)),
-            max(FIRST_FRAME_STEPS, self.num_denoising_steps),
-            noise=self._noise(seed, count),
-        )
-        return state, latent
-
     # --- going on ---------------------------------------------------------------------------------
 
     @torch.no_grad()
@@ -229,7 +169,7 @@ class ImaginedWorlds:
             The moment after it, and reward (B,) float32, terminated (B,) and truncated (B,) bool.
         """
         count = moment.step_count + 1
-        noise = self._noise(moment.seed, count) if self.num_denoising_steps > 1 else None
+        noise = normal_noise(self.model, moment.seed, count) if self.num_denoising_steps > 1 else None
         world, prediction = self.model.step(
             moment.world,
             action.to(moment.latent.dtype),
@@ -259,16 +199,6 @@ class ImaginedWorlds:
             return continuation < self.threshold
         return uniform(seed, _END, count) >= continuation.double()
 
-    def _noise(self, seed: Tensor, count: Tensor) -> Tensor:
-        """Standard normal noise (B, C, h, w) of step ``count`` of the episodes of ``seed``."""
-        shape = self.model.config.tokenizer.latent_shape
-        place = torch.arange(math.prod(shape), device=seed.device)
-        radius, angle = (
-            uniform(seed[:, None], _NOISE + part, count[:, None], place[None]) for part in (0, 1)
-        )
-        normal = (-2 * radius.log()).sqrt() * (2 * math.pi * angle).cos()  # Box and Muller (1958)
-        return normal.to(self.model.backbone.position.dtype).view(-1, *shape)
-
     # --- looking ----------------------------------------------------------------------------------
 
     @torch.no_grad()
@@ -292,8 +222,3 @@ class ImaginedWorlds:
             raise ValueError(f"a state must hold {batch_size} episodes, got {moment.batch_size}.")
         moved: ImaginedMoment = pytree.tree_map(lambda leaf: leaf.to(self.device), moment)
         return moved
-
-
-def uniform(seed: Tensor, stream: int, *counters: Tensor) -> Tensor:
-    """Uniform numbers in (0, 1), float64, by :func:`hash_bits`."""
-    return (hash_bits(seed, stream, *counters).double() + 0.5) / 2**32

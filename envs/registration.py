@@ -11,7 +11,7 @@ from lssvwm_agents.envs.maze_config import MAX_CUE_DELAY
 MAZE_SIZES = (7, 9, 11, 13, 15)
 CUE_ID = "lssvwm/RaycastMaze-Cue-v0"
 IMAGINED_ID = "lssvwm/Imagined-v0"
-IMAGINED_STEPS = 200
+IMAGINED_STEPS = 64
 
 
 def maze_id(size: int, continuous: bool = False) -> str:

@@ -11,6 +11,7 @@ from imagined_builders import FRAME_SIZE, NoiseContexts, micro_model, micro_vect
 from torch.utils import _pytree as pytree
 
 from lssvwm_agents.envs import ImaginedEnv, ImaginedVectorEnv
+from lssvwm_agents.envs.imagined_starts import normal_noise
 from lssvwm_agents.worldmodel.config import BackboneConfig
 
 KINDS = ("frame", "latent", "features", "dict")
@@ -95,7 +96,7 @@ def test_samples_differ_by_seed_and_step_and_the_mean_does_not_draw() -> None:
         after = env.step(np.zeros(3, np.int64))[0]
         assert same(after[0], after[1], 1e-6) and not same(after[0], after[2], 1e-6)
     seeds = torch.arange(2000)
-    noise = env.worlds._noise(seeds, torch.ones_like(seeds))
+    noise = normal_noise(model, seeds, torch.ones_like(seeds))
     assert noise.mean().abs() < 0.02 and abs(noise.std() - 1) < 0.02
     assert np.corrcoef(noise[:-1].flatten(), noise[1:].flatten())[0, 1] == pytest.approx(0, abs=0.02)
 
@@ -221,6 +222,26 @@ def test_seeds_of_resets() -> None:
     assert same(vector.reset(seed=2)[0][1], first, 1e-5)
     with pytest.raises(ValueError, match="num_envs=2"):
         vector.reset(seed=[1, 2, 3])
+
+
+@pytest.mark.parametrize("contexts", [None, NoiseContexts()], ids=["cold", "contexts"])
+def test_few_beginnings_are_kept_and_drawn_by_seed(contexts) -> None:
+    class Counted(NoiseContexts):
+        drawn = 0
+
+        def draw(self, seeds):
+            Counted.drawn += len(seeds)
+            return super().draw(seeds)
+
+    contexts = None if contexts is None else Counted()
+    env = ImaginedVectorEnv(micro_model(), 40, contexts, observation="latent", num_starts=3)
+    seen, _ = env.reset(seed=0)
+    different = {row.round(3).tobytes() for row in seen}
+    assert len(different) == 3 and Counted.drawn == (0 if contexts is None else 3)
+    assert {row.round(3).tobytes() for row in env.reset()[0]} == different
+    assert Counted.drawn == (0 if contexts is None else 3)
+    alone = ImaginedEnv(micro_model(), contexts, observation="latent", num_starts=3)
+    assert same(alone.reset(seed=17)[0], seen[17], 1e-5)
 
 
 # --- moments --------------------------------------------------------------------------------------
@@ -443,6 +464,7 @@ def test_contexts_that_do_not_fit_are_refused(contexts: NoiseContexts, words: st
         ({"array_type": "jax"}, "`array_type` must be one of"),
         ({"render_mode": "human"}, "`render_mode` must be"),
         ({"num_denoising_steps": 0}, "`num_denoising_steps` must be at least 1, got 0"),
+        ({"num_starts": 0}, "`num_starts` must be at least 1 or None, got 0"),
         ({"max_episode_steps": 0}, "`max_episode_steps` must be at least 1"),
         ({"threshold": 1.5}, r"`threshold` must be in \[0, 1\], got 1.5"),
         ({"action_space": spaces.Discrete(4)}, "Discrete of width 3"),

@@ -25,7 +25,10 @@ from lssvwm_agents.weights import shared_model
 
 QUICK = {"context_frames": 3, "num_denoising_steps": 1}
 UNBOUNDED = "ignore:.*A Box observation space m.*imum value is -?infinity"
-LIKE_IMAGES = "ignore:It seems that your observation"  # a latent has three dimensions, as an image has
+LIKE_IMAGES = (  # a latent has three dimensions, as an image has
+    "ignore:It seems that your observation",
+    "ignore:The minimal resolution for an image is 36x36",
+)
 
 
 def saved(path: Path, **overrides) -> str:
@@ -38,7 +41,7 @@ def saved(path: Path, **overrides) -> str:
 
 @pytest.mark.parametrize("observation", ["frame", "latent", "features", "dict"])
 @pytest.mark.filterwarnings(UNBOUNDED)
-@pytest.mark.filterwarnings(LIKE_IMAGES)
+@pytest.mark.filterwarnings(*LIKE_IMAGES)
 @pytest.mark.filterwarnings("error")
 def test_both_env_checkers_pass(observation: str) -> None:
     sb3_checker = pytest.importorskip("stable_baselines3.common.env_checker")
