@@ -36,7 +36,7 @@ def imagined_action_space(config: WorldModelConfig, given: spaces.Space[Any] | N
         if config.discrete_actions:
             return spaces.Discrete(config.action_dim)
         return spaces.Box(-1.0, 1.0, (config.action_dim,), np.float32)
-    kind: Any = spaces.Discrete if config.discrete_actions else spaces.Box
+    kind: type = spaces.Discrete if config.discrete_actions else spaces.Box
     if not isinstance(given, kind) or action_width(given) != config.action_dim:
         raise ValueError(
             f"`action_space` must be a {kind.__name__} of width {config.action_dim} for this model, "
@@ -89,12 +89,13 @@ def read_actions(
         raise error.InvalidAction(
             f"An action must be an array or a tensor of numbers, got {actions!r}."
         ) from problem
-    integral = not tensor.dtype.is_floating_point and tensor.dtype not in (torch.bool, torch.complex64)
-    fits = integral if discrete else tensor.dtype.is_floating_point
+    dtype = tensor.dtype
+    integral = not (dtype.is_floating_point or dtype.is_complex or dtype == torch.bool)
+    fits = integral if discrete else dtype.is_floating_point
     if tuple(tensor.shape) != wanted or not fits:
         kind = "integers" if discrete else "floats"
         raise error.InvalidAction(
-            f"Actions must be {kind} of shape {wanted}, got {tensor.dtype} of shape {tuple(tensor.shape)}."
+            f"Actions must be {kind} of shape {wanted}, got {dtype} of shape {tuple(tensor.shape)}."
         )
     if isinstance(space, spaces.Discrete):
         index = tensor.to(device, torch.int64).reshape(-1) - int(space.start)

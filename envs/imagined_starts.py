@@ -76,7 +76,7 @@ class StartStates:
     def _warm(self, contexts: ContextSource, seed: Tensor) -> Start:
         """Burn in the seeds' contexts, a bounded number of frames at once."""
         rows = max(1, _FRAMES_AT_ONCE // contexts.num_frames)
-        parts = [self._burn_in(contexts.draw(some)) for some in seed.split(rows)]
+        parts = [self._burn_in(contexts.draw(some)) for some in torch.split(seed, rows)]
         return _joined(parts)
 
     def _burn_in(self, context: Context) -> Start:

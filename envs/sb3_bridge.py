@@ -66,7 +66,7 @@ class SB3VecEnv(VecEnv):  # type: ignore[misc]
         options = self._options[0] or None
         if any(other != self._options[0] for other in self._options):
             raise ValueError("a vector environment takes one dict of options for all, got different ones.")
-        observation, info = self.venv.reset(seed=seeds, options=options)
+        observation, info = self.venv.reset(seed=seeds, options=options)  # type: ignore[arg-type]
         self.reset_infos = [row_of_info(info, row, self.num_envs) for row in range(self.num_envs)]
         self._reset_seeds()
         self._reset_options()
@@ -100,7 +100,7 @@ class SB3VecEnv(VecEnv):  # type: ignore[misc]
     def get_images(self) -> Sequence[NDArray[np.uint8] | None]:
         """What each environment renders."""
         images = self.venv.render()
-        return [None] * self.num_envs if images is None else list(images)
+        return [None] * self.num_envs if images is None else [np.asarray(image) for image in images]
 
     # --- attributes and methods -------------------------------------------------------------------
 

@@ -64,7 +64,9 @@ class StoreContexts:
         )
         return Context(frames, actions, known, proprio if proprio.shape[-1] else None)
 
-    def _window(self, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.bool_], NDArray]:
+    def _window(
+        self, seed: int
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.bool_], NDArray[np.float32]]:
         which = fold_in(seed, 0) % len(self._long_enough)
         episode: Episode = self._store.episode(int(self._long_enough[which]))
         start = fold_in(seed, 1) % (len(episode) - self.num_frames)

@@ -379,6 +379,7 @@ def test_on_a_gpu(array_type: str) -> None:
         (True, -1, r"lie in Discrete\(3\)"),
         (True, [1, 2], "shape"),
         (True, "left", "numbers"),
+        (True, 1j, "integers of shape"),
         (False, np.array([np.nan, 0.0, 0.0]), "finite"),
         (False, np.array([1.5, 0.0, 0.0]), r"lie in Box\(-1"),
         (False, np.array([0, 1, 0]), "floats of shape"),

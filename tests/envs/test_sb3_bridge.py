@@ -88,7 +88,7 @@ def test_a_policy_learns_what_the_reward_head_pays_for() -> None:
         VecMonitor(SB3ImaginedVecEnv(imagined(8, goes_on=50.0))),
         n_steps=16,
         batch_size=64,
-        n_epochs=6,
+        n_epochs=4,
         learning_rate=0.01,
         seed=0,
         device="cpu",
@@ -114,7 +114,7 @@ def test_ends_and_truncations_are_told_apart(limit: int) -> None:
     seen_too, _ = twin.reset(seed=11)
     assert same(seen, seen_too)
     kinds = set()
-    for _ in range(15):
+    for _ in range(10):
         actions = np.zeros(8, np.int64)
         seen, reward, done, infos = env.step(actions)
         seen_too, reward_too, terminated, truncated, info = twin.step(actions)
