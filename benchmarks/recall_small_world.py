@@ -2,9 +2,10 @@
 
     python benchmarks/recall_small_world.py --seconds 240 --backbone num_groups=4 state_dim=128 --json FILE
 
-Trains a small model with odometry on explorer episodes, half of whose windows walk back over themselves, and
-scores frames shown a second time (actions hidden, odometry given) by how long ago they were seen: squared
-error per latent number, variance 1; `fresh` is that of new frames as late. A model without memory (`--backbone memory=none`) is the control.
+Trains a small model with odometry on explorer episodes, half of whose windows walk over themselves again,
+and scores frames shown a second time (walking back, actions hidden, odometry given) by how long ago they
+were seen: squared error per latent number, variance 1; `fresh` is that of new frames. A model without memory
+(`--backbone memory=none`) is the control.
 """
 
 from __future__ import annotations

@@ -221,7 +221,7 @@ class WorldModel(
         num_denoising_steps: int = 1,
         generator: torch.Generator | None = None,
         proprio: torch.Tensor | None = None,
-        common_noise: bool = False,
+        noise: torch.Tensor | None = None,
     ) -> tuple[WorldState, Prediction]:
         """Imagine the frame that ``action`` leads to, and remember it.
 
@@ -231,7 +231,7 @@ class WorldModel(
             num_denoising_steps: 1 gives the mean of what may come, 8 or more give samples.
             generator: Source of noise when there is more than one denoising step.
             proprio: (B,P) odometry of the new frame if it is known; else the model predicts it.
-            common_noise: Draw one frame's noise for all rows (common random numbers).
+            noise: (B,C,h,w) instead of the generator, so that every row can have its own.
 
         Raises:
             ValueError: If a shape does not fit.
@@ -252,7 +252,7 @@ class WorldModel(
 
         given = action.new_ones(state.batch_size)
         state, latent, features = self.advance(
-            state, action, given, proprio, known, num_denoising_steps, generator, common_noise
+            state, action, given, proprio, known, num_denoising_steps, generator, noise
         )
         return state, self._predict(latent, features, state)
 
@@ -265,7 +265,7 @@ class WorldModel(
         proprio_known: torch.Tensor,
         num_denoising_steps: int = 1,
         generator: torch.Generator | None = None,
-        common_noise: bool = False,
+        noise: torch.Tensor | None = None,
     ) -> tuple[WorldState, torch.Tensor, torch.Tensor]:
         """The core of :meth:`step`: sample one frame under given conditions and remember it.
 
@@ -277,7 +277,7 @@ class WorldModel(
             proprio_known: (B,) 0 where the model is given its null odometry.
             num_denoising_steps: As :meth:`step`.
             generator: As :meth:`step`.
-            common_noise: As :meth:`step`.
+            noise: As :meth:`step`.
 
         Returns:
             The new state, the latent (B,C,h,w) and its features (B,F).
@@ -291,7 +291,8 @@ class WorldModel(
             return clean
 
         shape = (state.batch_size, 1, *self.config.tokenizer.latent_shape)
-        latent = sample(denoise, shape, num_denoising_steps, generator, self.backbone.position, common_noise)
+        own = None if noise is None else noise[:, None]
+        latent = sample(denoise, shape, num_denoising_steps, generator, self.backbone.position, own)
         level = latent.new_full((state.batch_size, 1), self.config.imagined_noise_level)
         after, features = self.write(state, Frames(latent, level, *condition))
         return after, latent[:, 0], features[:, 0]

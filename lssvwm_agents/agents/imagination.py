@@ -139,12 +139,18 @@ class SampledFuture:
     def step(self, state: FutureState, action: torch.Tensor) -> tuple[FutureState, Prediction]:
         """Imagine one frame for every row, given its action (R, A)."""
         self.imagination.imagined_frames += action.shape[0]
-        world, prediction = self.imagination.model.step(
+        model = self.imagination.model
+        noise = torch.randn(
+            (1, *model.config.tokenizer.latent_shape),
+            generator=generator(action.device, self.seed, state.frame),
+            device=action.device,
+            dtype=action.dtype,
+        )
+        world, prediction = model.step(
             state.world,
             action,
             num_denoising_steps=self.imagination.num_denoising_steps,
-            generator=generator(action.device, self.seed, state.frame),
-            common_noise=True,
+            noise=noise.expand(action.shape[0], -1, -1, -1),
         )
         return FutureState(world, state.frame + 1), prediction
 

@@ -181,7 +181,7 @@ def sample_windows(
         generator: Draws for the whole batch, so that processes sharing it agree.
         memory_replay: Probability, per window, that its second half replays its first.
         priority: Probability, per window, that the most revisiting of the candidates is taken.
-        replay_mode: Whether the first half is walked ``backwards``, ``forwards``, or each in half of the cases.
+        replay_mode: Whether the first half is walked ``backwards``, ``forwards``, or either way.
         num_candidates: Windows compared for ``priority``.
         rows: Gather only rows (start, stop) of the batch: one process's share.
 
