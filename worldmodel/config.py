@@ -12,6 +12,7 @@ Recurrence = Literal["ssd", "rotary_ssd"]
 Objective = Literal["teacher_forcing", "diffusion_forcing"]
 Memory = Literal["block_scan", "none", "full_attention"]
 Odometry = Literal["vector", "pose"]
+Denoiser = Literal["stream", "diffusers"]
 _T = TypeVar("_T")
 
 
@@ -118,6 +119,27 @@ class BackboneConfig:
 
 
 @dataclass(frozen=True)
+class TransformerConfig:
+    """Size of the `diffusers` transformer that denoises, if one does; its width is num_heads * head_dim.
+
+    Attributes:
+        num_layers: Transformer layers.
+        num_heads: Attention heads.
+        head_dim: Channels of a head.
+    """
+
+    num_layers: int = 2
+    num_heads: int = 4
+    head_dim: int = 16
+
+    def __post_init__(self) -> None:
+        for name in ("num_layers", "num_heads", "head_dim"):
+            _require(getattr(self, name) >= 1, f"`{name}` must be at least 1", getattr(self, name))
+        width = self.num_heads * self.head_dim
+        _require(width % 4 == 0, "num_heads * head_dim must be divisible by 4 (positions)", width)
+
+
+@dataclass(frozen=True)
 class WorldModelConfig:
     """Everything needed to build a world model around its weights.
 
@@ -131,6 +153,9 @@ class WorldModelConfig:
         odometry: ``pose`` if its first four numbers are position ahead and to the left of the first frame,
             sine and cosine of the heading; ``vector`` for any other.
         objective: ``teacher_forcing`` (denoising frames only read memory) or ``diffusion_forcing``.
+        denoiser: ``stream`` (noisy tokens go through the backbone's own layers) or ``diffusers`` (a
+            transformer of that package gets what the layers read from memory; needs ``teacher_forcing``).
+        transformer: Size of that transformer; unused with ``stream``.
         num_bins: Bins of the two-hot reward and value heads.
         value_head: Whether a head predicts the return-to-go of the policy that made the data.
         value_discount: Discount of that return, per frame.
@@ -147,6 +172,8 @@ class WorldModelConfig:
     proprio_dim: int = 4
     odometry: Odometry = "vector"
     objective: Objective = "teacher_forcing"
+    denoiser: Denoiser = "stream"
+    transformer: TransformerConfig = field(default_factory=TransformerConfig)
     num_bins: int = 41
     value_head: bool = True
     value_discount: float = 0.97
@@ -158,6 +185,13 @@ class WorldModelConfig:
         _require_one_of("objective", self.objective, Objective)
         object.__setattr__(self, "tokenizer", _rebuild(TokenizerConfig, self.tokenizer))
         object.__setattr__(self, "backbone", _rebuild(BackboneConfig, self.backbone))
+        object.__setattr__(self, "transformer", _rebuild(TransformerConfig, self.transformer))
+        _require_one_of("denoiser", self.denoiser, Denoiser)
+        _require(
+            self.denoiser == "stream" or self.objective == "teacher_forcing",
+            f"`denoiser`='{self.denoiser}' needs `objective`='teacher_forcing'",
+            self.objective,
+        )
         size = self.tokenizer.latent_size
         _require(
             size % self.patch_size == 0, f"`patch_size` must divide the latent's {size}", self.patch_size
