@@ -182,6 +182,25 @@ def test_rows_do_not_depend_on_each_other_and_forks_are_copies(diffusers):
     close(forked.latent[1::2], prediction.latent, 1e-6)
 
 
+def test_every_input_of_the_transformer_counts(diffusers):
+    denoiser = micro_model(**SMALL).backbone.denoiser
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(*shape):
+        return torch.rand(shape, generator=generator, dtype=torch.float64)
+
+    inputs = [draw(2, 3, 2, 4, 4), draw(2, 3), draw(2, 3, 2, 2, 8), draw(2, 3, 8)]
+    base = denoiser(*inputs)
+    assert base.shape == (2, 3, 2, 4, 4) and base.dtype == torch.float64
+    for index, tensor in enumerate(inputs):
+        changed = tensor.clone()
+        changed[1, 2] = draw(*tensor.shape[2:])
+        difference = denoiser(*inputs[:index], changed, *inputs[index + 1 :]) - base
+        assert difference[1, 2].abs().max() > 1e-3, f"input {index} is not looked at"
+        difference[1, 2] = 0.0
+        assert difference.abs().max() < 1e-9, f"input {index} of one frame changes another"
+
+
 def test_memory_noise_and_condition_all_reach_the_frame(diffusers):
     model = micro_model(**SMALL)
     latents, actions, proprio = video(model, 1, 4)
