@@ -89,6 +89,7 @@ class DiffusersDenoiser(nn.Module):
         clean: torch.Tensor = self.transformer(
             stacked,
             encoder_hidden_states=context.flatten(0, 1),
+            added_cond_kwargs={"resolution": None, "aspect_ratio": None},
             timestep=_TIMESTEPS * noise_level.to(wide).flatten(),
             return_dict=False,
         )[0]

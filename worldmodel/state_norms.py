@@ -13,18 +13,21 @@ head and at all times::
 
 with equality in the limit for the same write again and again. A step is a step of the scan: one token.
 
-Shape legend: B batch  L layers  M measurements
+Shape legend: B batch  L layers  H heads  M measurements
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
+from torch import nn
 
 from lssvwm_agents.worldmodel.forked_scan import ForkedScan
 from lssvwm_agents.worldmodel.model import WorldModel
+from lssvwm_agents.worldmodel.ssm import BlockScan
 from lssvwm_agents.worldmodel.state import WorldState
 
 Piece = tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]
@@ -91,3 +94,37 @@ def stream_norms(model: WorldModel, pieces: Iterable[Piece]) -> StreamNorms:
     if not norms:
         raise ValueError("at least 1 piece of a stream is needed to measure states, got 0.")
     return StreamNorms(tuple(frames), torch.stack(norms))
+
+
+@torch.no_grad()
+def half_lives(model: WorldModel, piece: Piece) -> torch.Tensor:
+    """Frames in which each head forgets half of what it holds, at its mean decay over a video: (L,H).
+
+    Args:
+        model: Whose memory is the block scan.
+        piece: Latents (B,T,C,h,w), actions (B,T,A) and odometry (B,T,P) or None, from an
+            episode's first frame.
+
+    Raises:
+        ValueError: If the model has no scan in some layer.
+    """
+    scans = [module for module in model.backbone.modules() if isinstance(module, BlockScan)]
+    if len(scans) != model.config.backbone.num_layers:
+        raise ValueError(f"half-lives need `memory`='block_scan', got {model.config.backbone.memory}.")
+    found: list[torch.Tensor] = []
+
+    def listen(scan: BlockScan) -> Any:
+        def hook(_: nn.Module, __: object, projected: torch.Tensor) -> None:
+            steps = scan.step_sizes(torch.split(projected, scan.sizes, dim=-1)[4])
+            decay_per_frame = scan.block**2 * torch.exp(scan.log_a) * steps.mean(dim=(0, 1))
+            found.append(math.log(2.0) / decay_per_frame)
+
+        return scan.project_in.register_forward_hook(hook)
+
+    handles = [listen(scan) for scan in scans]
+    try:
+        model.observe_latents(model.initial_state(piece[0].shape[0]), *piece)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return torch.stack(found)

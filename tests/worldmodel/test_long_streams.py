@@ -8,7 +8,7 @@ from worldmodel_builders import micro_model, random_scan
 
 from lssvwm_agents.worldmodel import ssm
 from lssvwm_agents.worldmodel.scan import Writes, scan
-from lssvwm_agents.worldmodel.state_norms import decay_bound, state_norms, stream_norms
+from lssvwm_agents.worldmodel.state_norms import decay_bound, half_lives, state_norms, stream_norms
 
 TRAINED = 128  # frames of a window
 LONG = 100_000
@@ -152,6 +152,30 @@ def test_pieces_change_nothing():
     norms = stream_norms(model, cut)
     assert norms.frames == (1, 12, 30)
     torch.testing.assert_close(norms.norms[-1], stream_norms(model, [whole]).norms[-1])
+
+
+@every_recurrence
+def test_half_lives_are_what_a_state_left_alone_would_show(recurrence):
+    model = micro_model(torch.float64, recurrence=recurrence, half_life_frames=(4.0, 256.0))
+    (latents, actions, proprio), *_ = stream(model, (9,))
+    piece = (latents.double(), actions.double(), proprio.double())
+    for layer in model.backbone.layers:  # steps by the bias alone: the half-lives of the configuration
+        width = sum(layer.scan.sizes[:4])
+        with torch.no_grad():
+            layer.scan.project_in.weight[width : width + layer.scan.heads] = 0.0
+    expected = torch.tensor([[4.0, 256.0]] * 2).double()
+    torch.testing.assert_close(half_lives(model, piece), expected, rtol=1e-5, atol=0)
+    with torch.no_grad():
+        model.backbone.layers[1].scan.log_a += torch.log(torch.tensor(2.0))
+    expected[1] /= 2
+    torch.testing.assert_close(half_lives(model, piece), expected, rtol=1e-5, atol=0)
+
+
+def test_half_lives_of_other_memories_are_refused():
+    model = micro_model(torch.float32, memory="none")
+    (piece,) = stream(model, (3,))
+    with pytest.raises(ValueError, match="half-lives need `memory`='block_scan', got none"):
+        half_lives(model, piece)
 
 
 @pytest.mark.parametrize("memory", ["none", "full_attention"])
