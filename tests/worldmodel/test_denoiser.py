@@ -275,6 +275,10 @@ def test_roundtrip_through_files(tmp_path, diffusers):
     action = torch.eye(ACTION_DIM)
     one, two = (m.step(m.initial_state(ACTION_DIM), action)[1] for m in (model, loaded))
     assert torch.equal(one.latent, two.latent)
+    model.save_pretrained(tmp_path / "compact", compact=True)
+    compact = WorldModel.from_pretrained(tmp_path / "compact")
+    assert {p.dtype for p in compact.parameters()} == {torch.float32}
+    close(compact.step(compact.initial_state(ACTION_DIM), action)[1].latent, one.latent, 0.05)
 
 
 def test_muon_takes_the_matrices_of_the_transformer_but_not_its_tables(diffusers):
