@@ -44,7 +44,7 @@ def graphed(run):
 @torch.inference_mode()
 def measure(model, rows: int, bfloat16: bool, graph: bool) -> float:
     config, device = model.config, model.device
-    episodes = max(1, rows // FORKS)
+    episodes = rows // FORKS
 
     def actions(*shape: int) -> torch.Tensor:
         return F.one_hot(torch.randint(config.action_dim, shape, device=device), config.action_dim).float()
@@ -76,6 +76,8 @@ def main() -> None:
     parser.add_argument("--rows", type=int, nargs="+", default=[512, 2048, 8192])
     parser.add_argument("--json")
     args = parser.parse_args()
+    if any(rows % FORKS for rows in args.rows):
+        parser.error(f"--rows must be multiples of {FORKS}, got {args.rows}")
     model = load_model(args.model, "cuda")
     report = {
         "command": "python " + " ".join(sys.argv),

@@ -2,9 +2,10 @@
 
     python benchmarks/recall_small_world.py --seconds 240 --backbone num_groups=4 state_dim=128 --json FILE
 
-Trains a small model with odometry on explorer episodes, half of whose windows walk back over themselves, and
-scores frames shown a second time (actions hidden, odometry given) by how long ago they were seen: squared
-error per latent number, variance 1. A model without memory (`--backbone memory=none`) is the control.
+Trains a small model with odometry on explorer episodes, half of whose windows walk over themselves again,
+and scores frames shown a second time (walking back, actions hidden, odometry given) by how long ago they
+were seen: squared error per latent number, variance 1; `fresh` is that of new frames. A model without memory
+(`--backbone memory=none`) is the control.
 """
 
 from __future__ import annotations
@@ -72,6 +73,8 @@ def errors_by_age(model: WorldModel, dataset, length: int) -> dict[str, float]:
 def overrides(words: list[str]) -> dict[str, object]:
     """["state_dim=128", "memory=none"] as keyword arguments."""
     pairs = [word.split("=", 1) for word in words]
+    if any(len(pair) < 2 or not pair[1] for pair in pairs):
+        raise SystemExit(f"--backbone takes words of the form name=value, got {' '.join(words)}")
     return {name: ast.literal_eval(value) if value[0] in "0123456789(" else value for name, value in pairs}
 
 
@@ -81,7 +84,10 @@ def main() -> None:
     )
     parser.add_argument("--seconds", type=float, default=240.0)
     parser.add_argument("--size", type=int, default=7, help="of the maze")
-    parser.add_argument("--replay", type=float, default=0.5, help="share of windows that walk back")
+    parser.add_argument(
+        "--replay", type=float, default=0.5, help="share of windows that walk over themselves again"
+    )
+    parser.add_argument("--replay-mode", default="backwards", choices=["backwards", "forwards", "mixed"])
     parser.add_argument(
         "--lengths", type=int, nargs="+", default=[16, 32, 64], help="curriculum, equal parts"
     )
@@ -129,7 +135,12 @@ def main() -> None:
         length = curriculum_length(curriculum, progress)
         count = args.frames // length
         batch = sample_windows(
-            data, count, length, generator(args.device, args.seed, 1, update), memory_replay=args.replay
+            data,
+            count,
+            length,
+            generator(args.device, args.seed, 1, update),
+            memory_replay=args.replay,
+            replay_mode=args.replay_mode,
         )
         with torch.autocast(args.device, torch.bfloat16, enabled=args.device != "cpu"):
             noise = generator(args.device, args.seed, 2, update)

@@ -1,4 +1,4 @@
-"""Register the mazes with Gymnasium, for ``gymnasium.make`` and ``gymnasium.make_vec``."""
+"""Register mazes and imagined environments with Gymnasium, for its ``make`` and ``make_vec``."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from lssvwm_agents.envs.maze_config import MAX_CUE_DELAY
 
 MAZE_SIZES = (7, 9, 11, 13, 15)
 CUE_ID = "lssvwm/RaycastMaze-Cue-v0"
+IMAGINED_ID = "lssvwm/Imagined-v0"
+IMAGINED_STEPS = 64
 
 
 def maze_id(size: int, continuous: bool = False) -> str:
@@ -36,3 +38,17 @@ def register_mazes() -> None:
         _register(maze_id(size, continuous=True), 500, size=size, continuous=True)
     # Long enough for the longest delay; a shorter episode can be asked for in `make`.
     _register(CUE_ID, MAX_CUE_DELAY + 128, task="cue")
+
+
+def register_imagined() -> None:
+    """Register the imagined environment; safe to call twice.
+
+    The entry points lie above this layer, where models have names; they are looked up when one is made.
+    """
+    if IMAGINED_ID not in gymnasium.registry:
+        gymnasium.register(
+            id=IMAGINED_ID,
+            entry_point="lssvwm_agents.imagined:make_imagined_env",
+            vector_entry_point="lssvwm_agents.imagined:make_imagined_vector_env",
+            max_episode_steps=IMAGINED_STEPS,
+        )

@@ -48,6 +48,11 @@ COMMANDS = (
         "lssvwm_agents.commands.compare",
         "Train baselines by one recipe and measure what each remembers.",
     ),
+    _Command(
+        ("bench", "planners"),
+        "lssvwm_agents.commands.bench_planners",
+        "Time planners beside those of other packages.",
+    ),
     _Command(("demo",), "lssvwm_agents.commands.demo", "Plan in unseen mazes with the shipped world model."),
 )
 
@@ -101,8 +106,13 @@ def execute(arguments: Sequence[str]) -> None:
     if arguments[0] == "--version":
         print(f"lssvwm-agents {__version__}")
         return
-    if arguments[0] == "evaluate" and arguments[1:2] in ([], ["-h"], ["--help"]):
-        print("usage: lssvwm evaluate WHAT [flags]\n\nWhat can be evaluated: planning, memory.")
+    group = [
+        command.words[1] for command in COMMANDS if command.words[0] == arguments[0] and command.words[1:]
+    ]
+    if group and arguments[1:2] in ([], ["-h"], ["--help"]):
+        verb, what = arguments[0], ", ".join(group)
+        done = {"evaluate": "evaluated", "bench": "measured"}[verb]
+        print(f"usage: lssvwm {verb} {group[0]} [flags]\n\nWhat can be {done}: {what}.")
         return
     command, rest = find_command(arguments)
     prog = " ".join(("lssvwm", *command.words))

@@ -12,6 +12,7 @@ from lssvwm_agents.envs.raycast_maze import MazeConfig
 from lssvwm_agents.trainers.config import TokenizerTrainingConfig, TrainingConfig
 from lssvwm_agents.worldmodel.config import (
     BackboneConfig,
+    Odometry,
     TokenizerConfig,
     WorldModelConfig,
     small,
@@ -89,8 +90,13 @@ class Experiment:
         ]
 
 
+def odometry_kind(env_id: str, asked: Odometry) -> Odometry:
+    """What a model's odometry is: that of the mazes is a pose, whatever was asked for."""
+    return "pose" if env_id.startswith("lssvwm/RaycastMaze") else asked
+
+
 def with_maze(experiment: Experiment) -> Experiment:
-    """The experiment with the model's environment and action fields filled in from its maze."""
+    """The experiment with the model's environment, action and odometry fields filled in from its maze."""
     maze = experiment.maze
     if maze.task == "cue":
         ordinary = MazeConfig(task="cue")
@@ -109,13 +115,13 @@ def with_maze(experiment: Experiment) -> Experiment:
         env_kwargs_json=json.dumps(overrides, sort_keys=True),
         action_dim=maze.action_size,
         discrete_actions=not maze.continuous,
-        odometry="pose" if experiment.model.proprio_dim else "vector",
+        odometry=odometry_kind(env_id, experiment.model.odometry),
     )
     return replace(experiment, model=model)
 
 
 def maze_tiny() -> Experiment:
-    """`tiny` on 7x7 mazes with odometry, minutes on one GPU; shipped weights are of an earlier version."""
+    """`tiny` on 7x7 mazes with odometry, minutes on one GPU: the weights that ship."""
     return Experiment(
         name="maze-tiny",
         maze=MazeConfig(size=7),

@@ -25,11 +25,15 @@ def split_frames(num_frames: int, frames_per_decision: int) -> tuple[int, float]
     return whole, rest / frames_per_decision
 
 
-def drop_first(values_BHA: torch.Tensor, fill_A: torch.Tensor, count: int) -> torch.Tensor:
-    """Drop the first ``count`` decisions, and append as many that hold ``fill``."""
-    batch_size, horizon, _ = values_BHA.shape
+def drop_first(values_BHA: torch.Tensor, fill: torch.Tensor, count: int) -> torch.Tensor:
+    """Drop the first ``count`` decisions, and append as many that hold the last ones of ``fill``.
+
+    ``fill`` is (A,), alike for all decisions, or (H, A).
+    """
+    batch_size, horizon, action_dim = values_BHA.shape
     count = min(count, horizon)
-    return torch.cat([values_BHA[:, count:], fill_A.expand(batch_size, count, -1)], dim=1)
+    tail = fill.expand(horizon, action_dim)[horizon - count :]
+    return torch.cat([values_BHA[:, count:], tail.expand(batch_size, -1, -1)], dim=1)
 
 
 def check_mask(mask: torch.Tensor, batch_size: int) -> torch.Tensor:

@@ -130,6 +130,21 @@ class ContinuousActions:
 ActionSpec: TypeAlias = DiscreteActions | ContinuousActions
 
 
+def nearest_permitted(action_spec: ActionSpec, actions: torch.Tensor) -> torch.Tensor:
+    """Bring (..., A) float actions to permitted ones: into the box, or one-hot at the largest entry.
+
+    >>> nearest_permitted(ContinuousActions((-1.0,), (1.0,)), torch.tensor([[3.0]]))
+    tensor([[1.]])
+    >>> nearest_permitted(DiscreteActions(2), torch.tensor([[0.1, 0.3]]))
+    tensor([[0., 1.]])
+    """
+    check_action_dim(actions, action_spec.action_dim)
+    if isinstance(action_spec, DiscreteActions):
+        return one_hot(actions.argmax(dim=-1), action_spec.num_actions, actions.dtype)
+    low, high = action_spec.bounds(actions.device, actions.dtype)
+    return torch.clamp(actions, low, high)
+
+
 def one_hot(indices: torch.Tensor, num_actions: int, dtype: torch.dtype) -> torch.Tensor:
     """(...) integers to (..., num_actions) exact zeros and ones, without waiting for the device."""
     return (indices.unsqueeze(-1) == torch.arange(num_actions, device=indices.device)).to(dtype)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from lssvwm_agents.planners._decisions import check_mask, drop_first, split_frames, weighted_mean
+from lssvwm_agents.planners.colored_noise import coloured_normal
 
 
 @dataclass(frozen=True)
@@ -21,12 +22,12 @@ class BoundedGaussian:
     exactly, and time-optimal plans lie there; and any noise will do, that correlated in time included.
 
     Attributes:
-        mean: (B, H, A) inside the box.
+        mean: (B, H, A) inside the box, or an ulp beyond: a mean of points on a face is rounded.
         std: (B, H, A) standard deviation before clipping.
         low: (A,) the box.
         high: (A,) the box.
-        initial_std: (A,) where ``std`` starts.
-        min_std: (A,) ``refit`` leaves no std below this.
+        initial_std: (A,) or (H, A) where ``std`` starts.
+        min_std: (A,) or (H, A); ``refit`` leaves no std below this.
     """
 
     mean: torch.Tensor
@@ -53,21 +54,29 @@ class BoundedGaussian:
         return 0.5 * (self.low + self.high)
 
     def draw_noise(
-        self, num_iterations: int, num_samples: int, generator: torch.Generator | None
+        self, num_iterations: int, num_samples: int, generator: torch.Generator | None, colour: float = 0.0
     ) -> torch.Tensor:
-        """(I, N, H, A) standard normal."""
-        shape = (num_iterations, num_samples, *self.mean.shape[1:])
-        device = self.device if generator is None else generator.device
-        return torch.randn(shape, generator=generator, device=device, dtype=self.mean.dtype).to(self.device)
+        """(I, N, H, A) standard normal, correlated in time where ``colour`` is above 0."""
+        _, horizon, action_dim = self.shape
+        return coloured_normal(
+            num_iterations,
+            num_samples,
+            horizon,
+            action_dim,
+            colour,
+            generator,
+            self.device,
+            self.mean.dtype,
+        )
 
     def sample(self, noise: torch.Tensor) -> torch.Tensor:
         """(N, H, A) noise to (B, N, H, A) candidates inside the box."""
         candidates = torch.addcmul(self.mean.unsqueeze(1), self.std.unsqueeze(1), noise)
-        return torch.clamp(candidates, self.low, self.high)
+        return candidates.clamp_(self.low, self.high)
 
     def mode(self) -> torch.Tensor:
-        """(B, H, A) the mean."""
-        return self.mean
+        """(B, H, A) the mean, inside the box."""
+        return torch.clamp(self.mean, self.low, self.high)
 
     def refit(
         self, candidates: torch.Tensor, momentum: float, weights: torch.Tensor | None = None
@@ -75,12 +84,14 @@ class BoundedGaussian:
         """Fit mean and std to (B, K, H, A) candidates, and keep ``momentum`` of the old ones."""
         mean = weighted_mean(candidates, weights)
         std = weighted_mean((candidates - mean.unsqueeze(1)).square(), weights).sqrt()
-        mean = torch.lerp(mean, self.mean, momentum)
-        std = torch.lerp(std, self.std, momentum)
-        # Rounding may carry a mean of points on a face an ulp past it.
-        return replace(
-            self, mean=torch.clamp(mean, self.low, self.high), std=torch.maximum(std, self.min_std)
-        )
+        if momentum > 0.0:
+            mean, std = torch.lerp(mean, self.mean, momentum), torch.lerp(std, self.std, momentum)
+        std = torch.maximum(std, self.min_std)
+        return BoundedGaussian(mean, std, self.low, self.high, self.initial_std, self.min_std)
+
+    def recentre(self, decisions: torch.Tensor) -> BoundedGaussian:
+        """Move the mean to (B, H, A) decisions; the std stays."""
+        return replace(self, mean=torch.clamp(decisions, self.low, self.high))
 
     def soften(self, amount: float) -> BoundedGaussian:
         """Keep the mean; move the std from the present one (0) to the initial one (1)."""

@@ -12,6 +12,7 @@ import torch
 
 from lssvwm_agents.planners._decisions import check_mask, drop_first, split_frames, weighted_mean
 from lssvwm_agents.planners.action_spec import one_hot
+from lssvwm_agents.planners.colored_noise import coloured_normal
 
 
 @dataclass(frozen=True)
@@ -39,9 +40,19 @@ class Categorical:
         return self.probabilities.device
 
     def draw_noise(
-        self, num_iterations: int, num_samples: int, generator: torch.Generator | None
+        self, num_iterations: int, num_samples: int, generator: torch.Generator | None, colour: float = 0.0
     ) -> torch.Tensor:
-        """(I, N, H) uniform in [0, 1)."""
+        """(I, N, H) uniform in [0, 1), correlated in time where ``colour`` is above 0.
+
+        Coloured noise is normal noise put through the normal cumulative distribution.
+        """
+        if colour != 0.0:
+            horizon, dtype = self.shape[1], self.probabilities.dtype
+            normal = coloured_normal(
+                num_iterations, num_samples, horizon, 1, colour, generator, self.device, dtype
+            )
+            uniform: torch.Tensor = torch.special.ndtr(normal.squeeze(-1))
+            return uniform
         shape = (num_iterations, num_samples, self.probabilities.shape[1])
         device = self.device if generator is None else generator.device
         return torch.rand(shape, generator=generator, device=device, dtype=self.probabilities.dtype).to(
@@ -64,6 +75,10 @@ class Categorical:
         """Fit to the frequencies in (B, K, H, A) candidates, keep ``momentum`` of the old, then smooth."""
         frequencies = torch.lerp(weighted_mean(candidates, weights), self.probabilities, momentum)
         return replace(self, probabilities=_mix_uniform(frequencies, self.smoothing))
+
+    def recentre(self, decisions: torch.Tensor) -> Categorical:
+        """Put all probability on (B, H, A) one-hot decisions, then smooth."""
+        return replace(self, probabilities=_mix_uniform(decisions, self.smoothing))
 
     def soften(self, amount: float) -> Categorical:
         """Move the probabilities from the present ones (0) to uniform ones (1)."""

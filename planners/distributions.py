@@ -10,14 +10,18 @@ alone would get.
 
 from __future__ import annotations
 
-from typing import Protocol, Self
+from collections.abc import Sequence
+from typing import Protocol, Self, TypeAlias
 
 import torch
 
 from lssvwm_agents.planners._validation import require
-from lssvwm_agents.planners.action_spec import ActionSpec, DiscreteActions
+from lssvwm_agents.planners.action_spec import ActionSpec, ContinuousActions, DiscreteActions
 from lssvwm_agents.planners.bounded_gaussian import BoundedGaussian
 from lssvwm_agents.planners.categorical import Categorical
+
+Spread: TypeAlias = float | Sequence[float] | Sequence[Sequence[float]]
+"""A standard deviation in units of half the box's width: one number, (A,) of them, or (H, A)."""
 
 
 class Distribution(Protocol):
@@ -34,9 +38,13 @@ class Distribution(Protocol):
         ...
 
     def draw_noise(
-        self, num_iterations: int, num_samples: int, generator: torch.Generator | None
+        self, num_iterations: int, num_samples: int, generator: torch.Generator | None, colour: float = 0.0
     ) -> torch.Tensor:
-        """(I, N, H, ...) noise for ``sample``, drawn on the generator's device and common to all rows."""
+        """(I, N, H, ...) noise for ``sample``, drawn on the generator's device and common to all rows.
+
+        ``colour`` above 0 correlates the noise of neighbouring decisions: its power falls with frequency as
+        ``1 / frequency ** colour``.
+        """
         ...
 
     def sample(self, noise: torch.Tensor) -> torch.Tensor:
@@ -52,6 +60,10 @@ class Distribution(Protocol):
 
         ``weights`` (B, K) sum to 1 in each row; None weighs all alike.
         """
+        ...
+
+    def recentre(self, decisions: torch.Tensor) -> Self:
+        """Move the mode to (B, H, A) permitted decisions."""
         ...
 
     def soften(self, amount: float) -> Self:
@@ -80,8 +92,8 @@ def initial_distribution(
     batch_size: int,
     horizon: int,
     *,
-    initial_std: float = 0.5,
-    min_std: float = 0.05,
+    initial_std: Spread = 0.5,
+    min_std: Spread = 0.05,
     smoothing: float = 0.05,
     device: torch.device | str | None = None,
     dtype: torch.dtype = torch.float32,
@@ -92,8 +104,9 @@ def initial_distribution(
         action_spec: The actions.
         batch_size: Rows ``B``.
         horizon: Decisions ``H``.
-        initial_std: Standard deviation at the start, in units of half the box's width.
-        min_std: Smallest standard deviation, in the same units.
+        initial_std: Standard deviation at the start, in units of half the box's width: for all decisions and
+            entries of the action alike, (A,) for each entry, or (H, A) for each decision and entry.
+        min_std: Smallest standard deviation, in the same units and forms.
         smoothing: Share of the uniform distribution in every refitted categorical.
         device: Where its tensors live.
         dtype: Of its tensors, and so of the actions.
@@ -104,15 +117,43 @@ def initial_distribution(
         return Categorical(probabilities, smoothing)
     low, high = action_spec.bounds(device, dtype)
     half_width = 0.5 * (high - low)
-    start = half_width * initial_std
+    start, smallest = (
+        half_width * torch.as_tensor(given, device=device, dtype=dtype) for given in (initial_std, min_std)
+    )
     return BoundedGaussian(
         mean=(0.5 * (low + high)).expand(batch_size, horizon, -1),
         std=start.expand(batch_size, horizon, -1),
         low=low,
         high=high,
         initial_std=start,
-        min_std=half_width * min_std,
+        min_std=smallest,
     )
+
+
+def require_spread(action_spec: ActionSpec, horizon: int, initial_std: Spread, min_std: Spread) -> None:
+    """Check standard deviations given for each entry or decision.
+
+    Raises:
+        ValueError: If a shape does not fit, a start is not positive, or a smallest one is above its start.
+    """
+    start, smallest = (
+        _spread(name, given, action_spec, horizon)
+        for name, given in (("initial_std", initial_std), ("min_std", min_std))
+    )
+    positive = bool(((start > 0.0) & start.isfinite()).all())
+    require(positive, "`initial_std` must be positive and finite", initial_std)
+    rule = f"`min_std` must be in [0, initial_std={initial_std}]"
+    require(bool(((smallest >= 0.0) & (smallest <= start)).all()), rule, min_std)
+
+
+def _spread(name: str, given: Spread, action_spec: ActionSpec, horizon: int) -> torch.Tensor:
+    tensor = torch.as_tensor(given, dtype=torch.float64)
+    shapes: list[tuple[int, ...]] = [()]
+    if isinstance(action_spec, ContinuousActions):
+        shapes += [(action_spec.action_dim,), (horizon, action_spec.action_dim)]
+    rule = f"`{name}` must be a number, or numbers of shape (A,) or (H, A) for continuous actions: {shapes}"
+    require(tuple(tensor.shape) in shapes, rule, tuple(tensor.shape))
+    return tensor
 
 
 def check_warm_start(warm_start: Distribution, initial: Distribution) -> None:

@@ -1,6 +1,7 @@
 """What a planner returns.
 
-Legend: ``B`` rows of the batch, ``N`` candidates a row, ``T`` frames, ``A`` action width, ``I`` iterations.
+Legend: ``B`` rows of the batch, ``N`` candidates a row, ``T`` frames, ``A`` action width, ``C`` constraints,
+``K`` elites, ``I`` iterations.
 """
 
 from __future__ import annotations
@@ -14,25 +15,44 @@ from lssvwm_agents.planners.distributions import Distribution
 
 @dataclass(frozen=True)
 class PlanRecord:
-    """How a search went; one entry an iteration and row.
+    """How a search went; one entry an iteration and row. Averages are made when they are asked for.
 
     Attributes:
-        return_mean: (I, B) mean return of the candidates.
-        return_max: (I, B) largest return of the candidates.
-        elite_return_mean: (I, B) mean return of the elites.
-        spread: (I, B) of the distribution that the candidates came from: mean standard deviation in units of
-            the actions, or mean entropy in nats.
+        returns: (B, N) of the candidates of each iteration.
+        elite_returns: (I, B, K) of the elites, best first.
+        distributions: That which the candidates of each iteration came from.
+        violation: (I, B) by how much the candidate ranked first breaks the constraints, summed over them.
     """
 
-    return_mean: torch.Tensor
-    return_max: torch.Tensor
-    elite_return_mean: torch.Tensor
-    spread: torch.Tensor
+    returns: tuple[torch.Tensor, ...]
+    elite_returns: torch.Tensor
+    distributions: tuple[Distribution, ...]
+    violation: torch.Tensor
 
     @property
     def num_iterations(self) -> int:
         """Iterations ``I``."""
-        return self.return_mean.shape[0]
+        return len(self.returns)
+
+    @property
+    def return_mean(self) -> torch.Tensor:
+        """(I, B) mean return of the candidates."""
+        return torch.stack([returns.mean(dim=1) for returns in self.returns])
+
+    @property
+    def return_max(self) -> torch.Tensor:
+        """(I, B) largest return; under constraints, that of the candidate ranked first."""
+        return self.elite_returns[..., 0]
+
+    @property
+    def elite_return_mean(self) -> torch.Tensor:
+        """(I, B) mean return of the elites."""
+        return self.elite_returns.mean(dim=-1)
+
+    @property
+    def spread(self) -> torch.Tensor:
+        """(I, B) of the distributions: mean standard deviation in units of actions, or entropy in nats."""
+        return torch.stack([distribution.spread() for distribution in self.distributions])
 
 
 @dataclass(frozen=True)
@@ -47,6 +67,8 @@ class Plan:
         candidates: (B, N, T, A) float, those of the last iteration.
         candidate_returns: (B, N) their returns.
         record: How the search went.
+        violations: (B, C) by how much ``actions`` break each constraint in their worst frame; 0 where it is
+            kept. C is 0 without constraints.
     """
 
     actions: torch.Tensor
@@ -56,6 +78,12 @@ class Plan:
     candidates: torch.Tensor
     candidate_returns: torch.Tensor
     record: PlanRecord
+    violations: torch.Tensor
+
+    @property
+    def feasible(self) -> torch.Tensor:
+        """(B,) bool: whether the imagined plan keeps every constraint."""
+        return (self.violations == 0).all(dim=1)
 
     @property
     def first_action(self) -> torch.Tensor:

@@ -6,7 +6,7 @@ Shapes: ``R`` rows of a batch, ``A`` action width.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeAlias, TypeVar, runtime_checkable
 
 import torch
 
@@ -14,8 +14,10 @@ if TYPE_CHECKING:
     from lssvwm_agents.planners.action_spec import ActionSpec
     from lssvwm_agents.planners.distributions import Distribution
     from lssvwm_agents.planners.plan import Plan
+    from lssvwm_agents.planners.trace import Callback
 
 State = TypeVar("State")
+PolicyState = TypeVar("PolicyState", contravariant=True)
 
 
 class Outcome(Protocol):
@@ -27,8 +29,8 @@ class Outcome(Protocol):
         ...
 
     @property
-    def continuation(self) -> torch.Tensor:
-        """(R,) probability in [0, 1] of going on after the frame; all ones where nothing ever ends."""
+    def continuation(self) -> torch.Tensor | None:
+        """(R,) probability in [0, 1] of going on after the frame; None, at every frame, if nothing ends."""
         ...
 
 
@@ -48,8 +50,43 @@ class Dynamics(Protocol[State]):
         ...
 
 
+@runtime_checkable
+class SampledDynamics(Protocol[State]):
+    """Dynamics that are random, and whose randomness can be named."""
+
+    def step(self, state: State, action: torch.Tensor, /) -> tuple[State, Outcome]:
+        """Imagine one frame."""
+        ...
+
+    def repeat(self, state: State, n: int, /) -> State:
+        """Repeat each row ``n`` times."""
+        ...
+
+    def future(self, seed: int, /) -> Dynamics[State]:
+        """The dynamics of one sampled future: what is random is fixed by the seed.
+
+        The same seed gives the same future, every time that it is imagined from its start (``repeat`` begins
+        one). All rows meet the same noise, so that they differ by their states and actions alone.
+        """
+        ...
+
+
 Objective: TypeAlias = Callable[[Any], torch.Tensor]
-"""From the outcome of one frame, (R,) numbers to maximise; any field of the dynamics' outcome may be used."""
+"""From the outcome of one frame, (R,) numbers to maximise; any field of the dynamics' outcome may be used.
+One that looks at the action too is an :class:`~lssvwm_agents.planners.ActionObjective`. A constraint ``g``
+has the same form, and is kept where ``g <= 0``."""
+
+
+class Policy(Protocol[PolicyState]):
+    """A policy that proposes plans to a planner."""
+
+    def __call__(self, state: PolicyState, noise: torch.Tensor, /) -> torch.Tensor:
+        """(R, A) float actions in (R rows of) the dynamics' state, given (R, A) standard normal noise.
+
+        The noise is for policies that are random; all rows of a batch get the same. What is not permitted is
+        brought to the nearest permitted action.
+        """
+        ...
 
 
 class Planner(Protocol):
@@ -70,12 +107,24 @@ class Planner(Protocol):
         """Frames for which each decision is held."""
         ...
 
+    @property
+    def objective(self) -> Objective | None:
+        """What a frame is worth; None for its reward."""
+        ...
+
+    def with_objective(self, objective: Objective, /) -> Self:
+        """The same planner with another objective."""
+        ...
+
     def plan(
         self,
         dynamics: Dynamics[State],
         state: State,
         warm_start: Distribution | None = None,
         generator: torch.Generator | None = None,
+        *,
+        seconds: float | None = None,
+        callback: Callback | None = None,
     ) -> Plan:
-        """Choose a plan for each row of ``state``."""
+        """Choose a plan for each row of ``state``; see :meth:`PlanningProblem.plan`."""
         ...

@@ -1,7 +1,8 @@
 """Imagine candidates under dynamics, and sum what they bring.
 
 Legend: ``B`` rows of the batch, ``N`` candidates a row, ``H`` decisions, ``T`` frames (T = H *
-action_repeat), ``A`` action width, ``R`` rows imagined at once (B times the candidates of one chunk).
+action_repeat), ``A`` action width, ``C`` constraints, ``R`` rows imagined at once (B times the candidates of
+one chunk).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from lssvwm_agents.planners._validation import require
-from lssvwm_agents.planners.objectives import predicted_reward
+from lssvwm_agents.planners.objectives import caller
 from lssvwm_agents.planners.protocols import Dynamics, Objective, State
 
 
@@ -42,7 +43,7 @@ def hold(decisions: torch.Tensor, action_repeat: int) -> torch.Tensor:
 
 def discounted_return(
     reward: torch.Tensor,
-    continuation: torch.Tensor,
+    continuation: torch.Tensor | None = None,
     terminal_value: torch.Tensor | None = None,
     discount: float = 1.0,
 ) -> torch.Tensor:
@@ -58,19 +59,39 @@ def discounted_return(
 
     Args:
         reward: (..., T) reward that came with each frame.
-        continuation: (..., T) probability of going on after each frame.
+        continuation: (..., T) probability of going on after each frame; None for ones.
         terminal_value: (...) value of what comes after the last frame, or None for nothing.
         discount: Constant factor per frame.
 
     Returns:
         (...) the return of each plan.
     """
-    weight = (continuation if discount == 1.0 else discount * continuation).cumprod(dim=-1)  # weight_{t+1}
-    before, last = weight[..., :-1], weight[..., -1]
-    total = reward[..., 0] + (before * torch.where(before != 0, reward[..., 1:], 0.0)).sum(dim=-1)
+    if continuation is None:
+        return _endless_return(reward, terminal_value, discount)
+    reward, continuation = reward.movedim(-1, 0), continuation.movedim(-1, 0)
+    weight = (continuation if discount == 1.0 else discount * continuation).cumprod(dim=0)  # weight_{t+1}
+    before = weight[:-1]
+    total = (before * torch.where(before != 0, reward[1:], 0.0)).sum(dim=0) + reward[0]
     if terminal_value is not None:
+        last = weight[-1]
         total = total + last * torch.where(last != 0, terminal_value, 0.0)
     return total
+
+
+def _endless_return(
+    reward: torch.Tensor, terminal_value: torch.Tensor | None, discount: float
+) -> torch.Tensor:
+    """:func:`discounted_return` where nothing ever ends."""
+    num_frames = reward.shape[-1]
+    if discount != 1.0:
+        powers = torch.arange(num_frames, device=reward.device, dtype=reward.dtype)
+        counted = discount**powers
+        # As everywhere, what counts nothing may be anything.
+        reward = counted * torch.where(counted != 0, reward, 0.0)
+    total = reward.sum(dim=-1)
+    if terminal_value is None or discount**num_frames == 0.0:
+        return total
+    return total + discount**num_frames * terminal_value
 
 
 @dataclass(frozen=True)
@@ -79,17 +100,28 @@ class Rollout:
 
     Attributes:
         reward: (B, N, T) the objective at each frame.
-        continuation: (B, N, T) the probability of going on after each frame.
+        continuation: (B, N, T) the probability of going on after each frame; None if nothing ever ends.
         terminal_value: (B, N) the value after the last frame, or None.
+        constraints: (B, N, T, C) the constraints at each frame, kept where at most 0; None without any.
     """
 
     reward: torch.Tensor
-    continuation: torch.Tensor
+    continuation: torch.Tensor | None
     terminal_value: torch.Tensor | None
+    constraints: torch.Tensor | None = None
 
     def returns(self, discount: float = 1.0) -> torch.Tensor:
         """(B, N) the return of each candidate."""
         return discounted_return(self.reward, self.continuation, self.terminal_value, discount)
+
+    def counted_constraints(self) -> torch.Tensor | None:
+        """(B, N, T, C) the constraints, minus infinity at frames after an imagined end; None without any."""
+        if self.constraints is None or self.continuation is None:
+            return self.constraints
+        before = self.continuation[..., :-1].cumprod(dim=-1) != 0
+        first = torch.ones_like(self.continuation[..., :1], dtype=torch.bool)
+        counted = torch.cat([first, before], dim=-1)
+        return torch.where(counted.unsqueeze(-1), self.constraints, -torch.inf)
 
 
 def imagine_candidates(
@@ -99,6 +131,7 @@ def imagine_candidates(
     objective: Objective | None = None,
     terminal_value: Objective | None = None,
     max_rows: int | None = None,
+    constraints: tuple[Objective, ...] = (),
 ) -> Rollout:
     """Imagine each candidate from its row's state, one frame an action.
 
@@ -111,9 +144,10 @@ def imagine_candidates(
             nothing.
         max_rows: At most this many rows are imagined at once, to bound memory: the candidates are taken in
             chunks. The chunks change no result of dynamics without randomness.
+        constraints: Functions of a frame's outcome that are to be at most 0.
 
     Returns:
-        The rewards, continuations and terminal values of all candidates.
+        The rewards, continuations, terminal values and constraints of all candidates.
 
     Raises:
         ValueError: If shapes do not fit, or ``max_rows`` is smaller than B.
@@ -124,61 +158,143 @@ def imagine_candidates(
         f"`candidates` must have shape (B={batch_size}, N, T, A) with N, T, A of at least 1",
         tuple(candidates.shape),
     )
-    num_candidates = candidates.shape[1]
-    chunk = num_candidates
-    if max_rows is not None:
-        require(
-            max_rows >= batch_size, f"`max_rows` must be at least the batch size B={batch_size}", max_rows
-        )
-        chunk = min(num_candidates, max_rows // batch_size)
-    if chunk == num_candidates:
-        return _imagine_chunk(dynamics, state, candidates, objective, terminal_value)
     parts = [
-        _imagine_chunk(dynamics, state, part, objective, terminal_value)
-        for part in torch.split(candidates, chunk, dim=1)
+        imagine_frames(dynamics, state, part, objective, terminal_value, constraints).stacked()
+        for part in in_chunks(candidates, max_rows)
     ]
+    if len(parts) == 1:
+        return parts[0]
     values = [part.terminal_value for part in parts if part.terminal_value is not None]
+    kept = [part.constraints for part in parts if part.constraints is not None]
+    going_on = [part.continuation for part in parts if part.continuation is not None]
     return Rollout(
         reward=torch.cat([part.reward for part in parts], dim=1),
-        continuation=torch.cat([part.continuation for part in parts], dim=1),
+        continuation=torch.cat(going_on, dim=1) if going_on else None,
         terminal_value=torch.cat(values, dim=1) if values else None,
+        constraints=torch.cat(kept, dim=1) if kept else None,
     )
 
 
-def _imagine_chunk(
+def in_chunks(candidates: torch.Tensor, max_rows: int | None) -> tuple[torch.Tensor, ...]:
+    """Cut (B, N, T, A) candidates along N, so that no part has more than ``max_rows`` rows.
+
+    Raises:
+        ValueError: If ``max_rows`` is smaller than B.
+    """
+    if max_rows is None:
+        return (candidates,)
+    batch_size = candidates.shape[0]
+    require(max_rows >= batch_size, f"`max_rows` must be at least the batch size B={batch_size}", max_rows)
+    return torch.split(candidates, max_rows // batch_size, dim=1)
+
+
+@dataclass(frozen=True)
+class Frames:
+    """What the frames of some candidates brought, one (R,) tensor each, in the order of time.
+
+    Attributes:
+        batch_size: Rows ``B`` of the batch; R = B * N.
+        dtype: In which they are summed.
+        rewards: T of them.
+        continuations: T of them, or none if nothing ever ends.
+        constraints: T of each constraint, those of one frame together.
+        terminal_value: (R,), or None.
+    """
+
+    batch_size: int
+    dtype: torch.dtype
+    rewards: list[torch.Tensor]
+    continuations: list[torch.Tensor]
+    constraints: list[torch.Tensor]
+    terminal_value: torch.Tensor | None
+
+    def stacked(self) -> Rollout:
+        """The same as one tensor each; time is outermost in memory."""
+        value, kept = self.terminal_value, None
+        if self.constraints:
+            kept = self._over_time(self.constraints)
+            kept = kept.reshape(*kept.shape[:2], len(self.rewards), -1)
+        return Rollout(
+            reward=self._over_time(self.rewards),
+            continuation=self._over_time(self.continuations) if self.continuations else None,
+            terminal_value=None if value is None else value.view(self.batch_size, -1),
+            constraints=kept,
+        )
+
+    def returns(self, discount: float) -> torch.Tensor:
+        """(B, N) the return of each candidate; see :func:`discounted_return`."""
+        if not torch.compiler.is_compiling():
+            if self.continuations or discount != 1.0:
+                return self.stacked().returns(discount)
+            plain = torch.stack(self.rewards).sum(dim=0, dtype=self.dtype)
+            plain = plain if self.terminal_value is None else plain + self.terminal_value
+            return plain.view(self.batch_size, -1)
+        # Traced, a chain of sums becomes one with the steps; stacked frames would all go through memory.
+        total, weight, power = self.rewards[0].to(self.dtype), None, 1.0
+        later: list[torch.Tensor] = [*self.rewards[1:]]
+        if self.terminal_value is not None:
+            later.append(self.terminal_value)
+        for frame, amount in enumerate(later):
+            power *= discount
+            if self.continuations:
+                going_on = self.continuations[frame].to(self.dtype)
+                weight = going_on if weight is None else weight * going_on
+                counted = power * weight
+                total = total + counted * torch.where(counted != 0, amount, 0.0)
+            elif power != 0.0:
+                total = total + power * amount
+        return total.view(self.batch_size, -1)
+
+    def _over_time(self, frames: list[torch.Tensor]) -> torch.Tensor:
+        """(R,) numbers of each frame, one or more, to (B, N, their count)."""
+        stacked = torch.stack(frames).view(len(frames), self.batch_size, -1)
+        return stacked.permute(1, 2, 0).to(self.dtype)
+
+
+def imagine_frames(
     dynamics: Dynamics[State],
     state: State,
     candidates: torch.Tensor,
     objective: Objective | None,
     terminal_value: Objective | None,
-) -> Rollout:
+    constraints: tuple[Objective, ...],
+) -> Frames:
+    """Imagine (B, N, T, A) candidates whose shape is known to fit the state."""
     batch_size, num_candidates, num_frames, action_dim = candidates.shape
     rows = batch_size * num_candidates
-    objective = predicted_reward if objective is None else objective
-    actions_RTA = candidates.reshape(rows, num_frames, action_dim)
+    pay = None if objective is None else caller(objective)
+    kept_by = [caller(constraint) for constraint in constraints]
+    # Time goes first, so that every frame's actions, rewards and continuations lie together in memory.
+    actions_TRA = candidates.reshape(rows, num_frames, action_dim).transpose(0, 1).contiguous()
     state = dynamics.repeat(state, num_candidates)
-    rewards, continuations = [], []
-    for action_RA in actions_RTA.unbind(dim=1):
+    rewards: list[torch.Tensor] = []
+    continuations: list[torch.Tensor] = []
+    kept: list[torch.Tensor] = []
+    for action_RA in actions_TRA.unbind():
         state, outcome = dynamics.step(state, action_RA)
-        reward, continuation = objective(outcome), outcome.continuation
-        if reward.shape != (rows,) or continuation.shape != (rows,):
-            _check_rows("the objective (by default the outcome's `reward`)", reward, rows)
-            _check_rows("the outcome's `continuation`", continuation, rows)
-        rewards.append(reward)
-        continuations.append(continuation)
+        rewards.append(outcome.reward if pay is None else pay(outcome, action_RA))
+        if outcome.continuation is not None:
+            continuations.append(outcome.continuation)
+        if kept_by:
+            kept += [constraint(outcome, action_RA) for constraint in kept_by]
+        if len(rewards) == 1:
+            _check_rows("the objective (by default the outcome's `reward`)", rewards[0], rows)
+            if continuations:
+                _check_rows("the outcome's `continuation`", continuations[0], rows)
+            for number, values in enumerate(kept):
+                _check_rows(f"constraint {number}", values, rows)
+    require(
+        len(continuations) in (0, num_frames),
+        f"the outcome's `continuation` must be None at every frame or at none of {num_frames}",
+        f"None at {num_frames - len(continuations)}",
+    )
     value = None
     if terminal_value is not None:
-        value = terminal_value(outcome)
+        value = caller(terminal_value)(outcome, action_RA)
         _check_rows("the terminal value", value, rows)
-        value = value.view(batch_size, num_candidates)
     # Sums are made in the actions' precision at least, whatever the dynamics compute in.
-    shape = (batch_size, num_candidates, num_frames)
     dtype = torch.promote_types(candidates.dtype, rewards[0].dtype)
-    return Rollout(
-        reward=torch.stack(rewards, dim=-1).view(shape).to(dtype),
-        continuation=torch.stack(continuations, dim=-1).view(shape).to(dtype),
-        terminal_value=value,
-    )
+    return Frames(batch_size, dtype, rewards, continuations, kept, value)
 
 
 def _check_rows(name: str, values: torch.Tensor, rows: int) -> None:

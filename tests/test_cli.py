@@ -30,7 +30,17 @@ def test_help_is_quick_and_fits_a_screen() -> None:
     assert time.monotonic() - start < 1.5
     assert done.returncode == 0 and len(done.stdout.splitlines()) < 24
     assert max(map(len, done.stdout.splitlines())) <= 100
-    for words in ("collect", "train", "plan", "evaluate planning", "evaluate memory", "compare", "demo"):
+    words_of_commands = (
+        "collect",
+        "train",
+        "plan",
+        "evaluate planning",
+        "evaluate memory",
+        "compare",
+        "bench planners",
+        "demo",
+    )
+    for words in words_of_commands:
         assert f"lssvwm {words} " in done.stdout
 
 

@@ -191,6 +191,8 @@ class WorldModel(
             raise ValueError("only a model with odometry can be fitted to it, got `proprio_dim`=0.")
         self.backbone.conditioning.fit_proprio(proprio[recorded])
         both = recorded[:, 1:] & recorded[:, :-1]
+        if int(both.sum()) < 2:
+            raise ValueError(f"odometry is fitted to at least 2 changes of it, got {int(both.sum())}.")
         self.heads.proprio.fit(proprio[:, :-1][both], proprio[:, 1:][both])
 
     def next_odometry(
@@ -220,6 +222,7 @@ class WorldModel(
         num_denoising_steps: int = 1,
         generator: torch.Generator | None = None,
         proprio: torch.Tensor | None = None,
+        noise: torch.Tensor | None = None,
     ) -> tuple[WorldState, Prediction]:
         """Imagine the frame that ``action`` leads to, and remember it.
 
@@ -229,6 +232,7 @@ class WorldModel(
             num_denoising_steps: 1 gives the mean of what may come, 8 or more give samples.
             generator: Source of noise when there is more than one denoising step.
             proprio: (B,P) odometry of the new frame if it is known; else the model predicts it.
+            noise: (B,C,h,w) instead of the generator, so that every row can have its own.
 
         Raises:
             ValueError: If a shape does not fit.
@@ -249,7 +253,7 @@ class WorldModel(
 
         given = action.new_ones(state.batch_size)
         state, latent, features = self.advance(
-            state, action, given, proprio, known, num_denoising_steps, generator
+            state, action, given, proprio, known, num_denoising_steps, generator, noise
         )
         return state, self._predict(latent, features, state)
 
@@ -262,6 +266,7 @@ class WorldModel(
         proprio_known: torch.Tensor,
         num_denoising_steps: int = 1,
         generator: torch.Generator | None = None,
+        noise: torch.Tensor | None = None,
     ) -> tuple[WorldState, torch.Tensor, torch.Tensor]:
         """The core of :meth:`step`: sample one frame under given conditions and remember it.
 
@@ -273,6 +278,7 @@ class WorldModel(
             proprio_known: (B,) 0 where the model is given its null odometry.
             num_denoising_steps: As :meth:`step`.
             generator: As :meth:`step`.
+            noise: As :meth:`step`.
 
         Returns:
             The new state, the latent (B,C,h,w) and its features (B,F).
@@ -292,7 +298,8 @@ class WorldModel(
             assert clean is not None
             return clean
 
-        latent = sample(denoise, shape, num_denoising_steps, generator, self.backbone.position)
+        own = None if noise is None else noise[:, None]
+        latent = sample(denoise, shape, num_denoising_steps, generator, self.backbone.position, own)
         level = latent.new_full((state.batch_size, 1), self.config.imagined_noise_level)
         after, features = self.write(state, Frames(latent, level, *condition))
         return after, latent[:, 0], features[:, 0]

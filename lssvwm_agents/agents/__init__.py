@@ -1,6 +1,7 @@
 """Agents: policies that see real frames and choose moves."""
 
 from lssvwm_agents.agents.action_codec import ActionCodec, action_spec_from_space
+from lssvwm_agents.agents.carry_file import load_carry, save_carry
 from lssvwm_agents.agents.compatibility import check_env_id, check_spaces, environment_kwargs
 from lssvwm_agents.agents.exploration import Exploration, Novelty
 from lssvwm_agents.agents.planning_agent import PlanningAgent
@@ -17,4 +18,6 @@ __all__ = [
     "check_env_id",
     "check_spaces",
     "environment_kwargs",
+    "load_carry",
+    "save_carry",
 ]

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import torch
 
+from lssvwm_agents.seeding import generator
 from lssvwm_agents.worldmodel import Prediction, WorldModel, WorldState
 
 T = TypeVar("T")
@@ -55,6 +56,19 @@ class Imagination:
         self.num_threads = num_threads if num_denoising_steps == 1 else 1
         self.imagined_frames = 0
 
+    def future(self, seed: int) -> SampledFuture:
+        """One sampled future: all its rows meet the same noise, every time that it is imagined.
+
+        Raises:
+            ValueError: If frames are means (one denoising step), so that all futures are one.
+        """
+        if self.num_denoising_steps < 2:
+            raise ValueError(
+                "futures differ only if frames are samples: `num_denoising_steps` must be at least 2, got "
+                f"{self.num_denoising_steps}."
+            )
+        return SampledFuture(self, seed)
+
     def repeat(self, state: WorldState, n: int) -> WorldState | SharedState:
         """Fork every row n times, in the order of ``repeat_interleave``, and give each thread its part."""
         if self.num_threads == 1 or state.batch_size * n < self.num_threads:
@@ -96,6 +110,49 @@ class Imagination:
                 return job()
 
         return tuple(_workers(self.num_threads).map(do, jobs))
+
+
+@dataclass(frozen=True)
+class FutureState:
+    """Memory of imagined futures, and how many frames ago they began."""
+
+    world: WorldState
+    frame: int
+
+
+class SampledFuture:
+    """Dynamics of one sampled future of an :class:`Imagination`: noise is named by seed and frame.
+
+    Args:
+        imagination: What imagines; its frames are counted there.
+        seed: Names the future.
+    """
+
+    def __init__(self, imagination: Imagination, seed: int) -> None:
+        self.imagination, self.seed = imagination, seed
+
+    def repeat(self, state: WorldState | FutureState, n: int) -> FutureState:
+        """Fork every row n times, in the order of ``repeat_interleave``; a real state begins the future."""
+        begun = state if isinstance(state, FutureState) else FutureState(state, 0)
+        return FutureState(self.imagination.model.repeat(begun.world, n), begun.frame)
+
+    def step(self, state: FutureState, action: torch.Tensor) -> tuple[FutureState, Prediction]:
+        """Imagine one frame for every row, given its action (R, A)."""
+        self.imagination.imagined_frames += action.shape[0]
+        model = self.imagination.model
+        noise = torch.randn(
+            (1, *model.config.tokenizer.latent_shape),
+            generator=generator(action.device, self.seed, state.frame),
+            device=action.device,
+            dtype=action.dtype,
+        )
+        world, prediction = model.step(
+            state.world,
+            action,
+            num_denoising_steps=self.imagination.num_denoising_steps,
+            noise=noise.expand(action.shape[0], -1, -1, -1),
+        )
+        return FutureState(world, state.frame + 1), prediction
 
 
 def _join(predictions: list[Prediction]) -> Prediction:

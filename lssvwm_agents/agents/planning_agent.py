@@ -42,6 +42,9 @@ class PlanningAgent:
         num_threads: Threads that share the imagined futures; see :class:`Imagination`.
         exploration: A bonus for imagined places not seen lately, added to the planner's objective; None for
             none.
+        seconds_per_decision: Time for an :meth:`act` that plans, reading the frame included: the search stops
+            between iterations, and the best plan so far is played. One iteration is always made, and plans
+            then depend on the machine. None for no limit.
 
     Raises:
         ValueError: If a number is out of range, or the planner's or environment's actions do not fit.
@@ -57,7 +60,12 @@ class PlanningAgent:
         action_space: gymnasium.Space | None = None,
         num_threads: int = 1,
         exploration: Exploration | None = None,
+        seconds_per_decision: float | None = None,
     ) -> None:
+        if seconds_per_decision is not None and not 0 < seconds_per_decision < float("inf"):
+            raise ValueError(
+                f"`seconds_per_decision` must be positive and finite or None, got {seconds_per_decision}."
+            )
         if exploration is not None and exploration.weight > 0 and model.config.proprio_dim < 2:
             raise ValueError(
                 "exploring needs a world model with odometry, got one without: set its weight to 0."
@@ -80,6 +88,7 @@ class PlanningAgent:
         self.num_denoising_steps = num_denoising_steps
         self.memory_frames = memory_frames
         self.num_threads = num_threads
+        self.seconds_per_decision = seconds_per_decision
         self.exploration = exploration if exploration is not None and exploration.weight > 0 else None
         self.codec = ActionCodec(action_space)
 
@@ -121,10 +130,11 @@ class PlanningAgent:
             The action in the environment's own dtype (unbatched if the observation was; a tensor if it was
             one), and the new carry, which records that action as taken.
         """
+        began = time.perf_counter()
         observed = self._read(observation, carry)
         carry = self._see(observed, carry, episode_start)
         if carry.plan is None or carry.moves_played >= self.replan_every:
-            carry = self._replan(carry)
+            carry = self._replan(carry, began)
         plan = carry.plan
         assert plan is not None
         action_BA = plan.actions[:, carry.moves_played]
@@ -268,19 +278,31 @@ class PlanningAgent:
             world = self._write(world.reset(seen.start), (seen,))
         return world
 
-    def _replan(self, carry: PlanningCarry) -> PlanningCarry:
-        """Make a new plan for every row, starting from the old one if there is one."""
+    def _replan(self, carry: PlanningCarry, began: float) -> PlanningCarry:
+        """Make a new plan for every row, starting from the old one if there is one.
+
+        ``began`` is when the decision did, from which its time is counted.
+        """
         before = time.perf_counter()
         stats = carry.stats
         warm_start = carry.warm_start if carry.plan is None else carry.plan.shift(carry.moves_played)
         dynamics = Imagination(
             self.model, self.num_denoising_steps, _noise(carry.seed, stats.plans, 1), self.num_threads
         )
+        state = self.planning_state(carry)
+        seconds = self.seconds_per_decision
+        if seconds is not None:
+            if self.device.type == "cuda":
+                torch.cuda.synchronize(self.device)
+            seconds = max(
+                seconds - (time.perf_counter() - began), 1e-6
+            )  # too late: one iteration all the same
         plan = self._explorer(carry).plan(
             dynamics,
-            self.planning_state(carry),
+            state,
             warm_start=warm_start,
             generator=_noise(carry.seed, stats.plans, 0),
+            seconds=seconds,
         )
         if plan.actions.shape[1] < self.replan_every:
             raise ValueError(
@@ -300,9 +322,9 @@ class PlanningAgent:
         """The planner, with the exploration bonus in its objective."""
         if self.exploration is None:
             return self.planner
-        worth = getattr(self.planner, "objective", None) or predicted_reward
+        worth = self.planner.objective or predicted_reward
         objective = WeightedSum((worth, Novelty(self.exploration, carry.visited)), (1.0, 1.0))
-        return dataclasses.replace(self.planner, objective=objective)  # type: ignore[type-var]
+        return self.planner.with_objective(objective)
 
     def _in_kind(self, action: torch.Tensor, observed: Observed) -> np.ndarray | torch.Tensor | int:
         """Answer as the observation came: batched or not, array or tensor."""

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 
 from lssvwm_agents.data.latents import LatentDataset
 from lssvwm_agents.worldmodel.batch import WindowBatch
 
-ReplayMode = Literal["backwards", "forwards"]
+ReplayMode = Literal["backwards", "forwards", "mixed"]
 REVISIT_DISTANCE = 0.75
 """Two frames show the same place if their positions are less than this far apart, in cells ..."""
 REVISIT_COSINE = math.cos(math.radians(30.0))
@@ -97,11 +97,11 @@ def draw_windows(
             raise ValueError(f"`{name}` must be in [0, 1], got {share}.")
         if share > 0.0 and dataset.proprio is None:
             raise ValueError(f"`{name}`={share} needs odometry, and these episodes have none.")
-    if replay_mode not in ("backwards", "forwards"):
-        raise ValueError(f"`replay_mode` must be 'backwards' or 'forwards', got {replay_mode!r}.")
+    if replay_mode not in get_args(ReplayMode):
+        raise ValueError(f"`replay_mode` must be one of {get_args(ReplayMode)}, got {replay_mode!r}.")
     device = dataset.device
     uniform = torch.rand(
-        batch_size, 2 + 2 * num_candidates, generator=generator, device=generator.device, dtype=torch.float64
+        batch_size, 3 + 2 * num_candidates, generator=generator, device=generator.device, dtype=torch.float64
     ).to(device)
     candidates = num_candidates if priority > 0.0 else 1
     episode_BK = _uniform_index(uniform[:, 2 : 2 + candidates], dataset.num_episodes)
@@ -118,10 +118,11 @@ def draw_windows(
     else:
         episode_B, start_B = episode_BK[:, 0], start_BK[:, 0]
     half = (length + 1) // 2
-    again_T = (2 * half - 1 - time_T).clamp(min=0) if replay_mode == "backwards" else time_T - half
-    second_T = time_T >= half
-    replayed_BT = (uniform[:, 1] < memory_replay)[:, None] & second_T
-    offset_BT = torch.where(replayed_BT, again_T, time_T)
+    back_share = {"backwards": 1.0, "forwards": 0.0, "mixed": 0.5}[replay_mode]
+    back_B1 = (uniform[:, -1] < back_share)[:, None]
+    again_BT = torch.where(back_B1, (2 * half - 1 - time_T).clamp(min=0), time_T - half)
+    replayed_BT = (uniform[:, 1] < memory_replay)[:, None] & (time_T >= half)
+    offset_BT = torch.where(replayed_BT, again_BT, time_T)
     return WindowIndex(episode_B, start_B[:, None] + offset_BT, replayed_BT)
 
 
@@ -133,8 +134,10 @@ def gather_windows(dataset: LatentDataset, index: WindowIndex) -> WindowBatch:
     def take(tensor: torch.Tensor) -> torch.Tensor:
         return tensor.flatten(0, 1)[flat_BT]
 
-    # Frame 0 of an episode followed no action; a replayed frame was not reached by its recorded one.
-    action_known_BT = fresh_BT & (index.frame_BT > 0)
+    # An action is known where a frame follows the one before it, as it did when it was recorded.
+    follows_BT = torch.ones_like(fresh_BT)
+    follows_BT[:, 1:] = index.frame_BT[:, 1:] == index.frame_BT[:, :-1] + 1
+    action_known_BT = follows_BT & (index.frame_BT > 0)
     actions = take(dataset.actions)
     reward = take(dataset.reward)
     return WindowBatch(
@@ -165,9 +168,10 @@ def sample_windows(
 ) -> WindowBatch:
     """Sample random windows, some of which return to where they have been.
 
-    *Memory replay* makes the second half of a window the first half walked backwards (or forwards again). In
-    a static world that is a valid sequence when the odometry is given and the actions are not, and each of
-    its frames has an exact match far back in memory. Rewards are not asked for there: they were spent.
+    *Memory replay* makes the second half of a window the first half walked backwards, or forwards again. In
+    a static world that is a valid sequence when the odometry is given, and each of its frames has an exact
+    match far back in memory. Backwards no action is known; forwards, all but the one of the jump to the
+    beginning. Rewards are not asked for there: they were spent.
     *Priority* picks, among a few random windows, the one that revisits most of its own places.
 
     Args:
@@ -177,7 +181,7 @@ def sample_windows(
         generator: Draws for the whole batch, so that processes sharing it agree.
         memory_replay: Probability, per window, that its second half replays its first.
         priority: Probability, per window, that the most revisiting of the candidates is taken.
-        replay_mode: Whether the first half is walked ``backwards`` or ``forwards`` again.
+        replay_mode: Whether the first half is walked ``backwards``, ``forwards``, or either way.
         num_candidates: Windows compared for ``priority``.
         rows: Gather only rows (start, stop) of the batch: one process's share.
 

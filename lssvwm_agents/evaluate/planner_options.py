@@ -3,29 +3,50 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 if TYPE_CHECKING:
     import gymnasium
 
     from lssvwm_agents.agents import PlanningAgent
+    from lssvwm_agents.planners import ActionSpec, Planner
     from lssvwm_agents.worldmodel import WorldModel
+
+PlannerName: TypeAlias = Literal[
+    "cem", "icem", "mppi", "gradient", "categorical_cem", "refined", "random_shooting"
+]
 
 
 @dataclass(frozen=True)
 class PlannerOptions:
-    """CEM over held actions in a receding horizon; the defaults fit two CPU cores."""
+    """A planner over held actions in a receding horizon; the defaults fit two CPU cores."""
 
+    name: PlannerName = "cem"
+    """The search; refined is CEM and then the gradient."""
     horizon: int = 5
     """Decisions in a plan; it covers horizon * action_repeat moves."""
     action_repeat: int = 4
     """Moves for which each decision is held."""
     num_samples: int = 48
-    """Candidates per iteration."""
+    """Candidates per iteration; not of the gradient."""
     num_elites: int = 8
-    """Best candidates kept for the refit."""
+    """Best candidates kept for the refit (cem, icem, categorical_cem, refined)."""
     num_iterations: int = 2
-    """Refits per plan."""
+    """Refits per plan; not of the gradient."""
+    noise_colour: float = 2.0
+    """How slowly candidates change their mind: 0 white noise, 1 pink, 2 red (icem)."""
+    temperature: float = 0.1
+    """Softness of the average, in standard deviations of the returns (mppi)."""
+    gradient_samples: int = 4
+    """Plans that climb side by side (gradient, refined)."""
+    gradient_updates: int = 10
+    """Updates of each (gradient, refined)."""
+    learning_rate: float = 0.2
+    """Of the first update, in half widths of the action's box or in logits (gradient; refined takes a tenth,
+    to improve what is good already)."""
+    milliseconds: float | None = None
+    """Time for a decision that plans, the frame's reading included: the best plan found by then is played.
+    The search stops between iterations, so allow for more iterations than are made. None for no limit."""
     replan_every: int = 4
     """Moves played before planning again."""
     discount: float = 0.99
@@ -53,6 +74,49 @@ def claim_threads() -> int:
     return count
 
 
+def make_planner(options: PlannerOptions, action_spec: ActionSpec, **problem: Any) -> Planner:
+    """Build the planner that ``options`` name.
+
+    Args:
+        options: Its name and numbers.
+        action_spec: The actions.
+        **problem: Other fields of :class:`~lssvwm_agents.planners.PlanningProblem`.
+
+    Raises:
+        ValueError: If a number is out of range, or the planner does not take such actions.
+    """
+    from lssvwm_agents import planners
+
+    problem |= {
+        "action_spec": action_spec,
+        "horizon": options.horizon,
+        "action_repeat": options.action_repeat,
+        "discount": options.discount,
+    }
+    search = {**problem, "num_samples": options.num_samples, "num_iterations": options.num_iterations}
+    if options.name in ("gradient", "refined"):
+        share = 1.0 if options.name == "gradient" else 0.1
+        gradient = planners.Gradient(
+            **problem,
+            num_samples=options.gradient_samples,
+            num_iterations=options.gradient_updates,
+            learning_rate=share * options.learning_rate,
+        )
+        if options.name == "gradient":
+            return gradient
+        cem = planners.CEM(**search, num_elites=options.num_elites)
+        return planners.Refined(cem, gradient, num_refined=options.gradient_samples)
+    if options.name == "random_shooting":
+        return planners.RandomShooting(**problem, num_samples=options.num_samples)
+    if options.name == "mppi":
+        return planners.MPPI(**search, temperature=options.temperature)
+    if options.name == "icem":
+        return planners.ICEM(**search, num_elites=options.num_elites, noise_colour=options.noise_colour)
+    if options.name == "categorical_cem":
+        return planners.CategoricalCEM(**search, num_elites=options.num_elites)
+    return planners.CEM(**search, num_elites=options.num_elites)
+
+
 def make_planning_agent(
     model: WorldModel,
     options: PlannerOptions,
@@ -72,17 +136,12 @@ def make_planning_agent(
         num_threads: Threads that share the imagined futures, on a CPU.
     """
     from lssvwm_agents.agents import Exploration, PlanningAgent, action_spec_from_space
-    from lssvwm_agents.planners import CEM, predicted_value
+    from lssvwm_agents.planners import predicted_value
 
     on_cpu = model.device.type == "cpu"
-    planner = CEM(
+    planner = make_planner(
+        options,
         action_spec_from_space(action_space),
-        horizon=options.horizon,
-        num_samples=options.num_samples,
-        num_elites=options.num_elites,
-        num_iterations=options.num_iterations,
-        action_repeat=options.action_repeat,
-        discount=options.discount,
         terminal_value=predicted_value if options.terminal_value and model.config.value_head else None,
         max_rows=max(options.rows_at_once * num_threads, num_envs) if on_cpu else None,
     )
@@ -90,6 +149,7 @@ def make_planning_agent(
         model,
         planner,
         replan_every=options.replan_every,
+        seconds_per_decision=None if options.milliseconds is None else options.milliseconds / 1000.0,
         num_denoising_steps=options.num_denoising_steps,
         memory_frames=memory_frames,
         action_space=action_space,

@@ -15,7 +15,7 @@ from lssvwm_agents.data.latents import LatentDataset, encode_store, make_dataset
 from lssvwm_agents.data.online import maze_seeds, render_episodes, render_frames, rollout, tokenizer_encoder
 from lssvwm_agents.data.store import EpisodeStore
 from lssvwm_agents.errors import UserError
-from lssvwm_agents.recipes import Experiment, experiment_to_dict
+from lssvwm_agents.recipes import Experiment, experiment_to_dict, odometry_kind
 from lssvwm_agents.seeding import fold_in
 from lssvwm_agents.trainers import distributed
 from lssvwm_agents.trainers.data_source import DataSource, FixedData, RefreshedData
@@ -28,6 +28,17 @@ from lssvwm_agents.weights import load_model
 from lssvwm_agents.worldmodel import Tokenizer, WorldModel
 
 _VALUE_FRAMES = 128
+_SHAPES = (
+    "backbone",
+    "tokenizer",
+    "patch_size",
+    "action_dim",
+    "proprio_dim",
+    "odometry",
+    "num_bins",
+    "value_head",
+)
+"""Fields of a model's configuration that decide which weights it has."""
 
 
 @dataclass(frozen=True)
@@ -77,13 +88,14 @@ def _run(
         experiment = with_store(experiment, store)
         check_store(store, experiment)
     init = None if options.init is None else load_model(options.init)
-    if init is not None and (init.config.backbone, init.config.tokenizer) != (
-        experiment.model.backbone,
-        experiment.model.tokenizer,
-    ):
-        raise UserError(
-            f"the weights `{options.init}` have another shape than the recipe's model: use its recipe."
-        )
+    if init is not None:
+        for name in _SHAPES:
+            theirs, ours = getattr(init.config, name), getattr(experiment.model, name)
+            if theirs != ours:
+                raise UserError(
+                    f"the weights `{options.init}` have another shape than the recipe: their `{name}` is "
+                    f"{theirs}, the recipe's {ours}."
+                )
     settings: dict[str, Any] = {
         "experiment": experiment_to_dict(experiment),
         "store": None if options.store is None else str(options.store.resolve()),
@@ -349,7 +361,7 @@ def with_store(experiment: Experiment, store: EpisodeStore) -> Experiment:
         discrete_actions=spec.num_actions > 0,
         # A recipe without odometry stays without.
         proprio_dim=spec.proprio_dim if experiment.model.proprio_dim else 0,
-        odometry="pose" if spec.env_id.startswith("lssvwm/RaycastMaze") else experiment.model.odometry,
+        odometry=odometry_kind(spec.env_id, experiment.model.odometry),
     )
     return replace(experiment, model=model)
 

@@ -16,6 +16,7 @@ _FREE = {
     "checkpoint_every_seconds",
     "compile",
     "compile_render",
+    "compact_weights",
 }
 """Settings that change no weights: a resumed run may change them."""
 

@@ -115,8 +115,8 @@ def train_world_model(
 
         # One graph per block size and window length, rather than one per model and window length.
         _dynamo.config.cache_size_limit = max(_dynamo.config.cache_size_limit, 64)
-        for module in compiled:
-            module.compile(dynamic=False)
+        for part in compiled:
+            part.compile(dynamic=False)
 
     def make_share(update: int, progress: float) -> Share:
         length = curriculum_length(training.curriculum, progress)

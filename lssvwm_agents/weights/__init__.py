@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import threading
+import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
     from lssvwm_agents.worldmodel import WorldModel
 
 _FOLDER = Path(__file__).resolve().parent
+_shared: weakref.WeakValueDictionary[tuple[object, ...], WorldModel] = weakref.WeakValueDictionary()
+_sharing = threading.Lock()
 _HUB_SECONDS = 5.0
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
@@ -88,6 +92,24 @@ def load_model(name_or_path: str | Path, device: torch.device | str = "cpu") -> 
             f"The device `{device}` cannot be used ({_one_line(error)}): say cpu, or cuda with a GPU."
         ) from error
     return loaded
+
+
+def shared_model(name_or_path: str | Path, device: torch.device | str = "cpu") -> WorldModel:
+    """As `load_model`, but the same object as long as somebody holds it and its files do not change.
+
+    For reading only: whoever trains it changes it for all.
+    """
+    import torch
+
+    found = find_model(name_or_path)
+    files = [Path(found) / name for name in ("config.json", "model.safetensors")]
+    stamps = [(file.stat().st_mtime_ns, file.stat().st_size) for file in files if file.is_file()]
+    key = (str(found), *stamps, str(torch.device(device)))
+    with _sharing:
+        model = _shared.get(key)
+        if model is None:
+            model = _shared[key] = load_model(name_or_path, device)
+        return model
 
 
 def _hub_answers(hub_id: str) -> bool:

@@ -67,6 +67,22 @@ def test_memory_replay_walks_forwards_again():
     batch = sample_windows(counting_dataset(), 8, 6, generator(), memory_replay=1.0, replay_mode="forwards")
     count = batch.latents[:, :, 0, 0, 0]
     assert torch.equal(count - count[:, :1], torch.tensor([0.0, 1, 2, 0, 1, 2]).expand(8, -1))
+    # The actions are those recorded, but for the jump back to the beginning.
+    known = torch.tensor([True, True, True, False, True, True]).expand(8, -1)
+    known = known & (count % 100 > 0)
+    assert torch.equal(batch.action_known, known)
+    assert torch.equal(batch.actions[..., 0], torch.where(known, count, 0.0))
+    assert not batch.reward_mask[:, 3:].any()
+
+
+def test_mixed_replay_walks_both_ways():
+    batch = sample_windows(counting_dataset(), 400, 6, generator(), memory_replay=1.0, replay_mode="mixed")
+    count = batch.latents[:, :, 0, 0, 0]
+    last = count[:, -1] - count[:, 0]
+    assert set(last.tolist()) == {0.0, 2.0}  # backwards ends at the first frame, forwards at the third
+    assert 0.4 < (last == 2.0).float().mean() < 0.6
+    with pytest.raises(ValueError, match="`replay_mode` must be one of .*, got 'sideways'"):
+        sample_windows(counting_dataset(), 4, 6, generator(), memory_replay=1.0, replay_mode="sideways")
 
 
 def test_memory_replay_has_its_probability():

@@ -20,7 +20,7 @@ FLAGS = [
     *("--training.updates", "20", "--training.log-every", "1", "--training.checkpoint-every", "3"),
     *("--training.num-validation-episodes", "2", "--training.validation-context", "6"),
     *("--training.validation-horizon", "2", "--data.refresh-every", "7"),
-    *("--objective.rollout-weight", "0.3"),
+    *("--objective.rollout-weight", "0.3", "--training.rollout-start", "0.5", "--training.compact-weights"),
 ]
 
 
@@ -49,6 +49,20 @@ def uninterrupted(tmp_path_factory):
     text = run(command(out))
     assert text.splitlines()[-1].endswith(f"weights: {out / 'model'}")
     return out
+
+
+def test_rollouts_begin_when_they_are_told_to(uninterrupted):
+    lines = [json.loads(line) for line in (uninterrupted / "log.jsonl").read_text().splitlines()]
+    with_rollouts = [line["update"] for line in lines if "loss/rollout_denoising" in line]
+    assert with_rollouts == list(range(11, 21))
+
+
+def test_compact_weights_are_saved_in_half_precision(uninterrupted):
+    from safetensors.torch import load_file
+
+    weights = load_file(uninterrupted / "model" / "model.safetensors")
+    assert weights["backbone.embed.weight"].dtype == torch.bfloat16
+    assert weights["backbone.embed.bias"].dtype == torch.float32
 
 
 def test_a_run_leaves_weights_log_and_settings(uninterrupted):

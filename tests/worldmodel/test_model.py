@@ -472,3 +472,19 @@ def test_imagined_odometry_must_match_the_actions():
         model.imagine(state, actions, torch.zeros(2, 2, model.config.proprio_dim, dtype=torch.float64))
     with pytest.raises(ValueError, match=r"actions must be \(B, T, A\) floats, got \(2, "):
         model.imagine(state, actions[:, 0])
+
+
+def test_given_noise_stands_for_the_generator_and_each_row_has_its_own() -> None:
+    model = micro_model()
+    latents, actions, proprio = video(model, 2, 3)
+    state, _ = model.observe_latents(model.initial_state(2), latents, actions, proprio)
+    action = actions[:, -1]
+    shape = (2, 1, *model.config.tokenizer.latent_shape)
+    drawn = torch.randn(shape, generator=torch.Generator().manual_seed(4), dtype=latents.dtype)[:, 0]
+    by_generator = model.step(state, action, 3, torch.Generator().manual_seed(4))[1]
+    close(model.step(state, action, 3, noise=drawn)[1].latent, by_generator.latent)
+    one = torch.tensor([1])
+    alone = model.step(state.select(one), action[one], 3, noise=drawn[one])[1]
+    close(alone.latent, by_generator.latent[one])
+    with pytest.raises(ValueError, match="`noise` must have shape"):
+        model.step(state, action, 3, noise=drawn[one])

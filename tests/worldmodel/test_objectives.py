@@ -125,6 +125,54 @@ def test_two_shares_averaged_are_the_whole_batch(objective, rollout_weight):
         torch.testing.assert_close(one, two, rtol=1e-9, atol=1e-10)
 
 
+def test_shares_with_unequal_masks_are_the_whole_batch():
+    """Processes that agree on the counts: means over what is known are those of the whole batch."""
+    model = micro_model()
+    config = ObjectiveConfig(rollout_weight=1.0, rollout_rows=4, rollout_horizon=3)
+    batch = window_batch(model, 8, 6)
+    visible = torch.rand(8, 6, generator=generator(3)) < 0.4
+    batch = replace(batch, reward_mask=visible, value_mask=~visible)
+    counts: list[list[torch.Tensor]] = [[], []]
+
+    def share(half, summed):
+        return loss_of(
+            model,
+            batch.rows(4 * half, 4 * half + 4),
+            config=config,
+            row_offset=4 * half,
+            global_rows=8,
+            sum_over_processes=summed,
+        )
+
+    for half in (0, 1):
+        share(half, lambda count, half=half: counts[half].append(count) or count)
+    assert any(not torch.equal(one, two) for one, two in zip(*counts, strict=True))
+    totals = [one + two for one, two in zip(*counts, strict=True)]
+    halves = []
+    for half in (0, 1):
+        remaining = iter(totals)
+        halves.append(share(half, lambda _, remaining=remaining: next(remaining)))
+    whole, metrics = loss_of(model, batch, config=config)
+    for name, metric in metrics.items():
+        torch.testing.assert_close((halves[0][1][name] + halves[1][1][name]) / 2, metric)
+    averaged = [(a + b) / 2 for a, b in zip(*(gradients_of(model, half[0]) for half in halves), strict=True)]
+    for one, two in zip(averaged, gradients_of(model, whole), strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-6, atol=1e-9)
+
+
+def test_imagined_frames_do_not_train_the_odometry_head_through_poses():
+    """Every change of odometry has a target of its own; a chain of poses would drown it."""
+    model = micro_model()
+    batch = window_batch(model, 3, 7)
+    imagined = imagine_window(model, batch, batch.proprio, 4)
+    weight = model.heads.proprio.mlp[0].weight
+    (through,) = torch.autograd.grad(
+        imagined.latents[:, -1].sum(), weight, allow_unused=True, materialize_grads=True, retain_graph=True
+    )
+    (own,) = torch.autograd.grad(imagined.changes[:, -1].sum(), weight)
+    assert not through.any() and own.any()
+
+
 @OBJECTIVES
 def test_rows_see_the_noise_of_their_place_in_the_global_batch(objective):
     model = micro_model(objective=objective)

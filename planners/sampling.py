@@ -1,0 +1,265 @@
+"""The loop that sampling planners share: draw candidates, imagine them, learn from the best, repeat.
+
+Legend: ``B`` rows of the batch, ``N`` candidates a row, ``K`` elites, ``P`` proposals of a policy, ``H``
+decisions, ``A`` action width.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import torch
+
+from lssvwm_agents.planners._validation import require, require_fraction, require_integer
+from lssvwm_agents.planners.distributions import (
+    Distribution,
+    Spread,
+    check_warm_start,
+    initial_distribution,
+    require_spread,
+)
+from lssvwm_agents.planners.plan import Plan
+from lssvwm_agents.planners.problem import PlanningProblem
+from lssvwm_agents.planners.proposals import propose
+from lssvwm_agents.planners.protocols import Dynamics, Policy, State
+from lssvwm_agents.planners.remembered import RememberedElites
+from lssvwm_agents.planners.rollout import batch_of, hold
+from lssvwm_agents.planners.scores import Scores, take
+from lssvwm_agents.planners.search import CandidateEvaluator, compiled
+from lssvwm_agents.planners.trace import Callback, Clock, Trace
+
+
+@dataclass(frozen=True)
+class SamplingPlanner(PlanningProblem):
+    """Sample candidates from a distribution, imagine them, refit the distribution, repeat.
+
+    Every row of the batch is a search of its own. Nothing inside an iteration waits for the device; one check
+    for NaN at the end of a plan does. Gradients are not stopped: call ``plan`` under ``torch.no_grad()``
+    unless they are wanted. A subclass says how many elites there are and how the distribution learns from a
+    round.
+
+    Attributes:
+        num_iterations: Refits per plan.
+        momentum: Share of the old mean and std, or probabilities, kept at a refit.
+        initial_std: Standard deviation at the start, in units of half the box's width, for continuous
+            actions: one number, (A,) numbers for the entries of an action, or (H, A) for those of each
+            decision.
+        min_std: Smallest standard deviation, in the same units and forms.
+        smoothing: Share of the uniform distribution mixed in at a refit, so that every action keeps a
+            probability of at least ``smoothing / num_actions`` (discrete actions).
+        warm_start_softening: How far a warm start's spread is moved back to the initial one: 0 leaves it, 1
+            keeps only the mean of a Gaussian and nothing of a categorical.
+        return_mode: ``best``: the best candidate of all iterations. ``mean``: the mean of the final
+            distribution (the most probable actions, for discrete ones), imagined once more to know its
+            return. With dynamics that are random the best is partly lucky and ``mean`` is the sounder choice.
+        policy: Proposes candidates that every iteration imagines beside the sampled ones; with a terminal
+            value this is the planning of TD-MPC2. None for none.
+        num_proposals: How many candidates the policy proposes.
+    """
+
+    num_iterations: int = 6
+    momentum: float = 0.1
+    initial_std: Spread = 0.5
+    min_std: Spread = 0.05
+    smoothing: float = 0.05
+    warm_start_softening: float = 0.25
+    return_mode: Literal["best", "mean"] = "best"
+    policy: Policy[Any] | None = None
+    num_proposals: int = 24
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_integer("num_iterations", self.num_iterations, 1)
+        require(0.0 <= self.momentum < 1.0, "`momentum` must be in [0, 1)", self.momentum)
+        require_spread(self.action_spec, self.horizon, self.initial_std, self.min_std)
+        require_fraction("smoothing", self.smoothing)
+        require_fraction("warm_start_softening", self.warm_start_softening)
+        require(
+            self.return_mode in ("best", "mean"), '`return_mode` must be "best" or "mean"', self.return_mode
+        )
+        if self.policy is not None:
+            require(callable(self.policy), "`policy` must be a function of a state and noise", self.policy)
+            require_integer("num_proposals", self.num_proposals, 1, self.num_samples - 1, "num_samples - 1")
+
+    # ------------------------------------------------------------ what makes one planner another
+
+    @property
+    @abstractmethod
+    def num_best(self) -> int:
+        """Candidates ``K`` that an iteration singles out."""
+
+    @property
+    def num_kept(self) -> int:
+        """Elites that the next iteration imagines again."""
+        return 0
+
+    @abstractmethod
+    def update(
+        self, distribution: Distribution, candidates: torch.Tensor, scores: Scores, elites: torch.Tensor
+    ) -> Distribution:
+        """The distribution after a round of (B, N, H, A) candidates, the (B, K, H, A) best of them first."""
+
+    def draw_noise(
+        self, distribution: Distribution, generator: torch.Generator | None
+    ) -> Sequence[torch.Tensor]:
+        """The noise of each iteration, (N, H, ...), all drawn at once."""
+        return distribution.draw_noise(self.num_iterations, self.num_samples, generator).unbind()
+
+    def draw_candidates(self, distribution: Distribution, noise: torch.Tensor) -> torch.Tensor:
+        """(B, N, H, A) candidates of one iteration."""
+        return distribution.sample(noise)
+
+    # ------------------------------------------------------------ the loop
+
+    def plan(
+        self,
+        dynamics: Dynamics[State],
+        state: State,
+        warm_start: Distribution | None = None,
+        generator: torch.Generator | None = None,
+        *,
+        seconds: float | None = None,
+        callback: Callback | None = None,
+    ) -> Plan:
+        """Choose a plan for each row of ``state``; see :meth:`PlanningProblem.plan`.
+
+        The mode of a warm start is a candidate of the first iteration, so that the best candidate is never
+        worse than it. The mode of the last distribution is a candidate too.
+        """
+        batch_size, device = batch_of(state)
+        clock = Clock(seconds, device)
+        distribution, again = self._start(batch_size, device, warm_start)
+        noise = self.draw_noise(distribution, generator)
+        evaluator = self.evaluator(dynamics, state, generator)
+        trace = Trace(evaluator, callback)
+        proposals = self._propose(dynamics, state, generator)
+        # A search that nobody watches is traced as a whole, any other round by round.
+        at_once = len(noise) if self.compile_rollout and callback is None and seconds is None else 1
+        search = compiled(_rounds) if self.compile_rollout else _rounds
+        for first in range(0, len(noise), at_once):
+            span = range(first, first + at_once)
+            with_mode = tuple(
+                i == len(noise) - 1 or seconds is not None or (i == 0 and warm_start is not None)
+                for i in span
+            )
+            for done in search(
+                self, evaluator, distribution, [noise[i] for i in span], with_mode, proposals, again
+            ):
+                trace.add(done.candidates, done.scores, done.best, done.distribution, done.elites)
+            distribution, again = done.refitted, done.again
+            if not clock.allows_another():
+                break
+
+        record, decisions, expected_return, violations = trace.finish()
+        if self.return_mode == "mean":
+            decisions = distribution.mode()
+            final = evaluator(decisions.unsqueeze(1))
+            expected_return, violations = final.returns[:, 0], final.violations()[:, 0]
+            evaluator.check(
+                expected_return.unsqueeze(0), violations.sum(dim=-1).unsqueeze(0), decisions.unsqueeze(0)
+            )
+        return Plan(
+            actions=hold(decisions, self.action_repeat),
+            expected_return=expected_return,
+            distribution=self.warm_start_of(distribution, done.elites),
+            action_repeat=self.action_repeat,
+            candidates=hold(done.candidates, self.action_repeat),
+            candidate_returns=done.scores.returns,
+            record=record,
+            violations=violations,
+        )
+
+    def warm_start_of(self, distribution: Distribution, elites: torch.Tensor) -> Distribution:
+        """What the next plan starts from, given where the search ended and its last (B, K, H, A) elites."""
+        return distribution
+
+    def reimagined(self, warm_start: RememberedElites) -> torch.Tensor | None:
+        """(B, K, H, A) elites of the plan before that the first iteration imagines again; None for none."""
+        return None
+
+    def _start(
+        self, batch_size: int, device: torch.device, warm_start: Distribution | None
+    ) -> tuple[Distribution, torch.Tensor | None]:
+        """Where the search begins, and candidates of an earlier one that are worth imagining again."""
+        initial = initial_distribution(
+            self.action_spec,
+            batch_size,
+            self.horizon,
+            initial_std=self.initial_std,
+            min_std=self.min_std,
+            smoothing=self.smoothing,
+            device=device,
+            dtype=self.dtype,
+        )
+        if warm_start is None:
+            return initial, None
+        again = None
+        if isinstance(warm_start, RememberedElites):
+            again, warm_start = self.reimagined(warm_start), warm_start.distribution
+        check_warm_start(warm_start, initial)
+        return warm_start.soften(self.warm_start_softening), again
+
+    def _propose(
+        self, dynamics: Dynamics[State], state: State, generator: torch.Generator | None
+    ) -> torch.Tensor | None:
+        if self.policy is None:
+            return None
+        return propose(
+            self.policy,
+            dynamics,
+            state,
+            self.action_spec,
+            self.num_proposals,
+            self.horizon,
+            self.action_repeat,
+            generator,
+            self.dtype,
+        )
+
+
+class _Round(NamedTuple):
+    """One iteration: what it imagined, what was best, and the distribution before and after."""
+
+    candidates: torch.Tensor
+    scores: Scores
+    best: tuple[torch.Tensor, torch.Tensor]
+    elites: torch.Tensor
+    distribution: Distribution
+    refitted: Distribution
+    again: torch.Tensor | None
+
+
+def _rounds(
+    planner: SamplingPlanner,
+    evaluator: CandidateEvaluator[State],
+    distribution: Distribution,
+    noise: Sequence[torch.Tensor],
+    with_mode: tuple[bool, ...],
+    proposals: torch.Tensor | None,
+    again: torch.Tensor | None,
+) -> list[_Round]:
+    """Some iterations, one for each noise.
+
+    The mode, where it is wanted, is the first candidate; proposals follow; candidates to imagine again are
+    the last.
+    """
+    done = []
+    for noise_NH, mode_too in zip(noise, with_mode, strict=True):
+        candidates = planner.draw_candidates(distribution, noise_NH)
+        if mode_too:
+            candidates[:, 0] = distribution.mode()
+        if proposals is not None:
+            candidates[:, 1 : 1 + proposals.shape[1]] = proposals
+        if again is not None:
+            candidates[:, candidates.shape[1] - again.shape[1] :] = again
+        scores = evaluator(candidates)
+        best = scores.best(planner.num_best)
+        elites = take(candidates, best[0])
+        refitted = planner.update(distribution, candidates, scores, elites)
+        again = elites[:, : planner.num_kept] if planner.num_kept > 0 else None
+        done.append(_Round(candidates, scores, best, elites, distribution, refitted, again))
+        distribution = refitted
+    return done
