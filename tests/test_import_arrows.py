@@ -21,12 +21,13 @@ PACKAGES = {
 # Third-party packages that one file alone may import.
 PACKAGES_OF_FILE = {
     "worldmodel/scan_mamba.py": {"mamba_ssm"},
+    "worldmodel/diffusers_package.py": {"diffusers"},
     "envs/sb3_bridge.py": {"stable_baselines3"},
 }
 # Packages of ours that a folder may import, besides itself.
 OURS_FOR = {"worldmodel": set(), "planners": set(), "envs": {"lssvwm_agents.worldmodel"}}
 # Only inside functions: optional, or slow to import.
-LAZY = {"mamba_ssm"}
+LAZY = {"mamba_ssm", "diffusers"}
 # Never: they are not installed.
 NEVER = {"tests", "examples", "benchmarks", "envs", "planners", "worldmodel"}
 
@@ -129,6 +130,8 @@ def test_no_import_against_the_arrows() -> None:
         ("worldmodel/x.py", "from ..planners import cem"),
         ("worldmodel/x.py", "def f():\n    import mamba_ssm"),
         ("worldmodel/scan_mamba.py", "import mamba_ssm"),
+        ("worldmodel/x.py", "def f():\n    import diffusers"),
+        ("worldmodel/diffusers_package.py", "from diffusers import AutoencoderKL"),
         ("worldmodel/x.py", "import importlib\nimportlib.import_module('lssvwm_agents.envs')"),
         ("planners/x.py", "import numpy as np"),
         ("planners/x.py", "def f():\n    from lssvwm_agents.worldmodel import model"),
@@ -150,6 +153,7 @@ def test_the_checker_catches_a_planted_import(path: str, line: str) -> None:
     [
         ("worldmodel/x.py", "import math\nimport torch.nn as nn\nfrom . import scan\nfrom .scan import ssd"),
         ("worldmodel/scan_mamba.py", "def f():\n    from mamba_ssm.ops import x"),
+        ("worldmodel/diffusers_package.py", "def f():\n    import diffusers"),
         ("planners/__init__.py", "from .cem import CEM"),
         (
             "envs/adapters/x.py",

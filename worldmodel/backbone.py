@@ -10,7 +10,9 @@ from torch import nn
 
 from lssvwm_agents.worldmodel.conditioning import FrameConditioning
 from lssvwm_agents.worldmodel.config import WorldModelConfig
+from lssvwm_agents.worldmodel.denoiser import DiffusersDenoiser, FrameDenoiser
 from lssvwm_agents.worldmodel.layer import Layer, Stream
+from lssvwm_agents.worldmodel.patches import from_patches, to_patches
 from lssvwm_agents.worldmodel.ssm import BlockScan
 from lssvwm_agents.worldmodel.state import LayerState
 
@@ -50,8 +52,7 @@ class Backbone(nn.Module):
         super().__init__()
         width, grid = config.backbone.width, (config.grid_size, config.grid_size)
         self.patch_size, self.width = config.patch_size, width
-        self.latent_channels = config.tokenizer.latent_channels
-        patch_dim = self.latent_channels * config.patch_size**2
+        patch_dim = config.tokenizer.latent_channels * config.patch_size**2
         self.feature_dim = 2 * width
         self.conditioning = FrameConditioning(
             config.backbone.conditioning_width, config.action_dim, config.proprio_dim
@@ -61,17 +62,17 @@ class Backbone(nn.Module):
         self.layers = nn.ModuleList(
             Layer(config.backbone, block, grid) for block in config.backbone.block_sizes
         )
-        self.modulate_out = nn.Linear(config.backbone.conditioning_width, 2 * width)
-        self.project_out = nn.Linear(width, patch_dim)
+        self.denoiser: nn.Module | None = None  # a FrameDenoiser; None for the reading stream's own
+        if config.denoiser == "stream":
+            self.modulate_out = nn.Linear(config.backbone.conditioning_width, 2 * width)
+            self.project_out = nn.Linear(width, patch_dim)
+            for linear in (self.modulate_out, self.project_out):
+                nn.init.zeros_(linear.weight)
+                nn.init.zeros_(linear.bias)
+        else:
+            self.denoiser = DiffusersDenoiser(config)
         self.pool_position = nn.Parameter(0.5 * torch.randn(*grid, width))
         self.pool = nn.Linear(width, self.feature_dim)
-        for parameter in (
-            self.modulate_out.weight,
-            self.modulate_out.bias,
-            self.project_out.weight,
-            self.project_out.bias,
-        ):
-            nn.init.zeros_(parameter)
 
     @property
     def scan_groups(self) -> tuple[int, ...]:
@@ -101,38 +102,64 @@ class Backbone(nn.Module):
             denoise_writes: Predict clean latents of the writing frames instead (diffusion forcing).
         """
         w = None if write is None else self._embed(write)
-        r = None if read is None else self._embed(read)
+        r = None if read is None else self._embed(self._query(read))
         after = []
         for layer, state in zip(self.layers, layers, strict=True):
             w, r, state = layer(w, r, state)
             after.append(state)
         features = None if w is None else self._features(w.tokens)
-        denoised = w if denoise_writes else r
-        return BackboneOutput(features, None if denoised is None else self._clean(denoised), tuple(after))
+        frames, stream = (write, w) if denoise_writes else (read, r)
+        clean = None
+        if frames is not None and stream is not None:
+            clean = self.denoise(frames.latents, frames.noise_level, stream)
+        return BackboneOutput(features, clean, tuple(after))
+
+    def recall(self, coming: Frames, layers: tuple[LayerState, ...]) -> Stream:
+        """What memory answers about one coming frame, whose latents and noise level are not looked at.
+
+        Args:
+            coming: T = 1.
+            layers: Memory before it.
+        """
+        stream: Stream | None = self._embed(_at_full_noise(coming))
+        for layer, state in zip(self.layers, layers, strict=True):
+            _, stream, _ = layer(None, stream, state)
+        assert stream is not None
+        return stream
+
+    def denoise(self, noisy: torch.Tensor, noise_level: torch.Tensor, memory: Stream) -> torch.Tensor:
+        """Clean latents (B,T,C,h,w) of frames, by the denoiser in use; arguments as `FrameDenoiser`'s."""
+        denoiser: FrameDenoiser = self._read_out if self.denoiser is None else self.denoiser
+        return denoiser(noisy, noise_level, memory.tokens, memory.conditioning)
+
+    def _query(self, read: Frames) -> Frames:
+        """What asks memory: the noisy frames themselves, or for another denoiser their conditions alone."""
+        return read if self.denoiser is None else _at_full_noise(read)
 
     def _embed(self, frames: Frames) -> Stream:
         conditioning = self.conditioning(*frames[1:])
-        embedded = self.embed(self._patch(frames.latents))
+        embedded = self.embed(to_patches(frames.latents, self.patch_size))
         return Stream(embedded + self.position.to(embedded.dtype), conditioning)
 
     def _features(self, tokens: torch.Tensor) -> torch.Tensor:
         normed = F.rms_norm(tokens, (self.width,)) + self.pool_position.to(tokens.dtype)
         return F.silu(self.pool(normed)).mean(dim=(2, 3))
 
-    def _clean(self, stream: Stream) -> torch.Tensor:
-        shift, scale = self.modulate_out(stream.conditioning)[:, :, None, None, :].chunk(2, dim=-1)
-        return self._unpatch(self.project_out(F.rms_norm(stream.tokens, (self.width,)) * (1 + scale) + shift))
+    def _read_out(
+        self,
+        noisy: torch.Tensor,
+        noise_level: torch.Tensor,
+        memory: torch.Tensor,
+        conditioning: torch.Tensor,
+    ) -> torch.Tensor:
+        """The denoiser ``stream``: noisy tokens went through the layers and came out as ``memory``."""
+        shift, scale = self.modulate_out(conditioning)[:, :, None, None, :].chunk(2, dim=-1)
+        normed = F.rms_norm(memory, (self.width,)) * (1 + scale) + shift
+        return from_patches(self.project_out(normed), self.patch_size)
 
-    def _patch(self, latents: torch.Tensor) -> torch.Tensor:  # (B,T,C,h,w) -> (B,T,h/p,w/p,C*p*p)
-        p = self.patch_size
-        batch, time, channels, height, width = latents.shape
-        split = latents.reshape(batch, time, channels, height // p, p, width // p, p)
-        return split.permute(0, 1, 3, 5, 2, 4, 6).flatten(4)
 
-    def _unpatch(self, tokens: torch.Tensor) -> torch.Tensor:
-        p = self.patch_size
-        batch, time, rows, columns, _ = tokens.shape
-        split = tokens.reshape(batch, time, rows, columns, self.latent_channels, p, p)
-        return split.permute(0, 1, 4, 2, 5, 3, 6).reshape(
-            batch, time, self.latent_channels, rows * p, columns * p
-        )
+def _at_full_noise(frames: Frames) -> Frames:
+    """The same frames with nothing known of them but action and odometry."""
+    return frames._replace(
+        latents=torch.zeros_like(frames.latents), noise_level=torch.ones_like(frames.noise_level)
+    )

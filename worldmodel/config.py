@@ -5,6 +5,7 @@ A configuration says what the weights are; nothing about training, devices or da
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field, fields
 from typing import Literal, TypeVar, get_args
 
@@ -12,6 +13,8 @@ Recurrence = Literal["ssd", "rotary_ssd"]
 Objective = Literal["teacher_forcing", "diffusion_forcing"]
 Memory = Literal["block_scan", "none", "full_attention"]
 Odometry = Literal["vector", "pose"]
+Denoiser = Literal["stream", "diffusers"]
+TokenizerKind = Literal["conv", "identity", "diffusers"]
 _T = TypeVar("_T")
 
 
@@ -24,35 +27,77 @@ def _require_one_of(name: str, value: str, literal: object) -> None:
     _require(value in get_args(literal), f"`{name}` must be one of {get_args(literal)}", value)
 
 
+def _is_json_object(text: str) -> bool:
+    try:
+        return isinstance(json.loads(text), dict)
+    except json.JSONDecodeError:
+        return False
+
+
 @dataclass(frozen=True)
 class TokenizerConfig:
     """A frame of ``frame_size`` x ``frame_size`` pixels becomes a latent of ``latent_channels`` on a grid.
 
     Attributes:
         frame_size: Height and width of a frame in pixels.
-        channels: Width of each down-sampling stage; each stage halves the resolution.
-        latent_channels: Channels of the latent.
-        num_residual_blocks: Residual blocks at the lowest resolution, in encoder and decoder each.
+        channels: Width of each stage. Each stage halves the resolution; with ``diffusers`` each but the last.
+            With ``identity`` only their number counts.
+        latent_channels: Channels of the latent; with ``identity`` 3 * 4**len(channels).
+        num_residual_blocks: Residual blocks at the lowest resolution, in encoder and decoder each; with
+            ``diffusers`` the residual blocks of every stage.
+        kind: ``conv``, our own; ``identity``, squares of pixels as they are; ``diffusers``, an AutoencoderKL
+            of that package.
+        autoencoder_json: With ``diffusers``, further arguments of AutoencoderKL, as a JSON object.
     """
 
     frame_size: int = 64
     channels: tuple[int, ...] = (16, 32, 48)
     latent_channels: int = 8
     num_residual_blocks: int = 1
+    kind: TokenizerKind = "conv"
+    autoencoder_json: str = "{}"
 
     def __post_init__(self) -> None:
+        _require_one_of("kind", self.kind, TokenizerKind)
         _require(len(self.channels) >= 1, "`channels` must name at least one stage", self.channels)
+        halvings = "len(channels)" if self.kind != "diffusers" else "(len(channels) - 1)"
         _require(
-            self.frame_size % 2 ** len(self.channels) == 0,
-            f"`frame_size` must be divisible by 2**len(channels)={2 ** len(self.channels)}",
+            self.frame_size % 2**self.num_halvings == 0,
+            f"`frame_size` must be divisible by 2**{halvings}={2**self.num_halvings}",
             self.frame_size,
         )
         _require(self.latent_channels >= 1, "`latent_channels` must be at least 1", self.latent_channels)
+        pixels = 3 * 4**self.num_halvings
+        _require(
+            self.kind != "identity" or self.latent_channels == pixels,
+            f"`latent_channels` of an identity tokenizer must be 3 * 4**len(channels)={pixels}",
+            self.latent_channels,
+        )
+        _require(
+            self.kind != "diffusers" or self.num_residual_blocks >= 1,
+            "`num_residual_blocks` of a diffusers tokenizer must be at least 1",
+            self.num_residual_blocks,
+        )
+        _require(
+            self.kind == "diffusers" or self.autoencoder_json == "{}",
+            "`autoencoder_json` is only for a tokenizer of kind diffusers",
+            self.autoencoder_json,
+        )
+        _require(
+            _is_json_object(self.autoencoder_json),
+            "`autoencoder_json` must be a JSON object",
+            self.autoencoder_json,
+        )
+
+    @property
+    def num_halvings(self) -> int:
+        """How often the resolution is halved."""
+        return len(self.channels) - (self.kind == "diffusers")
 
     @property
     def latent_size(self) -> int:
         """Height and width of the latent."""
-        return self.frame_size >> len(self.channels)
+        return self.frame_size >> self.num_halvings
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
@@ -118,6 +163,27 @@ class BackboneConfig:
 
 
 @dataclass(frozen=True)
+class TransformerConfig:
+    """Size of the `diffusers` transformer that denoises, if one does; its width is num_heads * head_dim.
+
+    Attributes:
+        num_layers: Transformer layers.
+        num_heads: Attention heads.
+        head_dim: Channels of a head.
+    """
+
+    num_layers: int = 2
+    num_heads: int = 4
+    head_dim: int = 16
+
+    def __post_init__(self) -> None:
+        for name in ("num_layers", "num_heads", "head_dim"):
+            _require(getattr(self, name) >= 1, f"`{name}` must be at least 1", getattr(self, name))
+        width = self.num_heads * self.head_dim
+        _require(width % 4 == 0, "num_heads * head_dim must be divisible by 4 (positions)", width)
+
+
+@dataclass(frozen=True)
 class WorldModelConfig:
     """Everything needed to build a world model around its weights.
 
@@ -131,6 +197,9 @@ class WorldModelConfig:
         odometry: ``pose`` if its first four numbers are position ahead and to the left of the first frame,
             sine and cosine of the heading; ``vector`` for any other.
         objective: ``teacher_forcing`` (denoising frames only read memory) or ``diffusion_forcing``.
+        denoiser: ``stream`` (noisy tokens go through the backbone's own layers) or ``diffusers`` (a
+            transformer of that package gets what the layers read from memory; needs ``teacher_forcing``).
+        transformer: Size of that transformer; unused with ``stream``.
         num_bins: Bins of the two-hot reward and value heads.
         value_head: Whether a head predicts the return-to-go of the policy that made the data.
         value_discount: Discount of that return, per frame.
@@ -147,6 +216,8 @@ class WorldModelConfig:
     proprio_dim: int = 4
     odometry: Odometry = "vector"
     objective: Objective = "teacher_forcing"
+    denoiser: Denoiser = "stream"
+    transformer: TransformerConfig = field(default_factory=TransformerConfig)
     num_bins: int = 41
     value_head: bool = True
     value_discount: float = 0.97
@@ -158,6 +229,13 @@ class WorldModelConfig:
         _require_one_of("objective", self.objective, Objective)
         object.__setattr__(self, "tokenizer", _rebuild(TokenizerConfig, self.tokenizer))
         object.__setattr__(self, "backbone", _rebuild(BackboneConfig, self.backbone))
+        object.__setattr__(self, "transformer", _rebuild(TransformerConfig, self.transformer))
+        _require_one_of("denoiser", self.denoiser, Denoiser)
+        _require(
+            self.denoiser == "stream" or self.objective == "teacher_forcing",
+            f"`denoiser`='{self.denoiser}' needs `objective`='teacher_forcing'",
+            self.objective,
+        )
         size = self.tokenizer.latent_size
         _require(
             size % self.patch_size == 0, f"`patch_size` must divide the latent's {size}", self.patch_size

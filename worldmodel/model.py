@@ -24,6 +24,7 @@ from lssvwm_agents.worldmodel.checkpoint import (
 )
 from lssvwm_agents.worldmodel.config import WorldModelConfig
 from lssvwm_agents.worldmodel.heads import Heads
+from lssvwm_agents.worldmodel.layer import Stream
 from lssvwm_agents.worldmodel.sampler import sample
 from lssvwm_agents.worldmodel.scan import Backend
 from lssvwm_agents.worldmodel.ssm import BlockScan
@@ -283,14 +284,20 @@ class WorldModel(
             The new state, the latent (B,C,h,w) and its features (B,F).
         """
         condition = (action[:, None], action_known[:, None], proprio[:, None], proprio_known[:, None])
+        shape = (state.batch_size, 1, *self.config.tokenizer.latent_shape)
+        recalled: Stream | None = None
+        if self.backbone.denoiser is not None:  # it asks memory once, however many denoising steps
+            blank = self.backbone.position.new_zeros
+            recalled = self.backbone.recall(Frames(blank(shape), blank(shape[:2]), *condition), state.layers)
 
         def denoise(noisy: torch.Tensor, level: float) -> torch.Tensor:
             noise_level = noisy.new_full((state.batch_size, 1), level)
+            if recalled is not None:
+                return self.backbone.denoise(noisy, noise_level, recalled)
             clean = self._read(Frames(noisy, noise_level, *condition), state.layers).clean
             assert clean is not None
             return clean
 
-        shape = (state.batch_size, 1, *self.config.tokenizer.latent_shape)
         own = None if noise is None else noise[:, None]
         latent = sample(denoise, shape, num_denoising_steps, generator, self.backbone.position, own)
         level = latent.new_full((state.batch_size, 1), self.config.imagined_noise_level)

@@ -113,7 +113,7 @@ class BlockScan(nn.Module):
             after = rotary.wrap(ends[:, -1])
         reads = None if read_only is None else self._split(read_only)
         c_read = None if reads is None else self._rotate_reads(reads, before_frames)
-        writes = Writes(parts.x, self._positive(parts.dt), b, c)
+        writes = Writes(parts.x, self.step_sizes(parts.dt), b, c)
         rates = -torch.exp(self.log_a)
         after = torch.unflatten(after, 0, angle.shape[:2])
         if isinstance(state, ForkedScan):
@@ -134,8 +134,8 @@ class BlockScan(nn.Module):
             out_read = self._finish(reads, result.y_read)
         return out, out_read, torch.unflatten(result.state, 0, state.shape[:2]), after
 
-    def _positive(self, dt: torch.Tensor) -> torch.Tensor:
-        """softplus(dt + bias), in float32 at least."""
+    def step_sizes(self, dt: torch.Tensor) -> torch.Tensor:
+        """Steps of the recurrence, softplus(dt + bias), in float32 at least: (...,H) -> (...,H)."""
         wide = torch.promote_types(dt.dtype, torch.float32)
         return F.softplus(dt.to(wide) + self.dt_bias.to(wide))
 

@@ -1,48 +1,56 @@
-"""Frames to a small latent grid and back: a convolutional autoencoder, trained first, then frozen.
+"""Frames to a small latent grid and back: trained first, then frozen.
 
+Three kinds: our convolutional autoencoder, an autoencoder of `diffusers`, and squares of pixels as they are.
 Latents are standardised per channel; the statistics are stored with the weights.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from lssvwm_agents.worldmodel.autoencoder import build_autoencoder, load_autoencoder
 from lssvwm_agents.worldmodel.config import TokenizerConfig
 
 
 class Tokenizer(nn.Module):
-    """Convolutional autoencoder with a plain bottleneck."""
+    """An encoder, a decoder, and the statistics of the latents between them.
+
+    Raises:
+        ImportError: If ``config.kind`` needs a package that is not installed.
+    """
 
     def __init__(self, config: TokenizerConfig) -> None:
         super().__init__()
         self.config = config
-        widths = config.channels
-        deepest = widths[-1]
-        down: list[nn.Module] = []
-        for before, after in zip((3, *widths[:-1]), widths, strict=True):
-            down += [nn.Conv2d(before, after, 4, stride=2, padding=1), nn.SiLU()]
-        self.encoder = nn.Sequential(
-            *down,
-            *(ResidualBlock(deepest) for _ in range(config.num_residual_blocks)),
-            nn.Conv2d(deepest, config.latent_channels, 1),
-        )
-        up: list[nn.Module] = []
-        for before, after in zip(widths[::-1], (*widths[-2::-1], widths[0]), strict=True):
-            up += [nn.ConvTranspose2d(before, after, 4, stride=2, padding=1), nn.SiLU()]
-        self.decoder = nn.Sequential(
-            nn.Conv2d(config.latent_channels, deepest, 1),
-            *(ResidualBlock(deepest) for _ in range(config.num_residual_blocks)),
-            *up,
-            nn.Conv2d(widths[0], 3, 3, padding=1),
-        )
+        self.encoder, self.decoder = _build(config)
         self.register_buffer("latent_mean", torch.zeros(config.latent_channels))
         self.register_buffer("latent_std", torch.ones(config.latent_channels))
         self.latent_mean: torch.Tensor
         self.latent_std: torch.Tensor
+
+    @classmethod
+    def from_autoencoder(cls, path: str, frame_size: int, **options: Any) -> Self:
+        """A tokenizer around a trained AutoencoderKL of `diffusers`; fit its statistics before use.
+
+        Args:
+            path: Folder, or id on the Hugging Face hub.
+            frame_size: Height and width of the frames, in pixels.
+            options: As ``AutoencoderKL.from_pretrained``, such as ``subfolder="vae"``.
+
+        Raises:
+            ImportError: If `diffusers` is not installed.
+            ValueError: If it is no autoencoder of RGB frames, or the size does not fit it.
+            OSError: If there is none.
+        """
+        config, encoder, decoder = load_autoencoder(path, frame_size, **options)
+        tokenizer = cls(config)
+        tokenizer.encoder, tokenizer.decoder = encoder, decoder
+        return tokenizer.eval()
 
     def encode(self, frames: torch.Tensor) -> torch.Tensor:
         """(..., 3, H, W) in [0, 1] -> standardised latents (..., C, h, w).
@@ -85,6 +93,38 @@ class Tokenizer(nn.Module):
         latents = torch.cat([self.encode(batch).float() for batch in torch.split(frames, batch_size)])
         self.latent_mean.copy_(latents.mean(dim=(0, 2, 3)))
         self.latent_std.copy_(latents.std(dim=(0, 2, 3)).clamp(min=1e-3))
+
+
+def _build(config: TokenizerConfig) -> tuple[nn.Module, nn.Module]:
+    """Encoder, (N,3,H,W) in [-1, 1] to raw latents (N,C,h,w), and decoder."""
+    if config.kind == "identity":
+        scale = 2**config.num_halvings
+        return nn.PixelUnshuffle(scale), nn.PixelShuffle(scale)
+    return build_autoencoder(config) if config.kind == "diffusers" else _convolutional(config)
+
+
+def _convolutional(config: TokenizerConfig) -> tuple[nn.Sequential, nn.Sequential]:
+    """Strided convolutions down to a plain bottleneck, and transposed ones up again."""
+    widths = config.channels
+    deepest = widths[-1]
+    down: list[nn.Module] = []
+    for before, after in zip((3, *widths[:-1]), widths, strict=True):
+        down += [nn.Conv2d(before, after, 4, stride=2, padding=1), nn.SiLU()]
+    encoder = nn.Sequential(
+        *down,
+        *(ResidualBlock(deepest) for _ in range(config.num_residual_blocks)),
+        nn.Conv2d(deepest, config.latent_channels, 1),
+    )
+    up: list[nn.Module] = []
+    for before, after in zip(widths[::-1], (*widths[-2::-1], widths[0]), strict=True):
+        up += [nn.ConvTranspose2d(before, after, 4, stride=2, padding=1), nn.SiLU()]
+    decoder = nn.Sequential(
+        nn.Conv2d(config.latent_channels, deepest, 1),
+        *(ResidualBlock(deepest) for _ in range(config.num_residual_blocks)),
+        *up,
+        nn.Conv2d(widths[0], 3, 3, padding=1),
+    )
+    return encoder, decoder
 
 
 class ResidualBlock(nn.Module):

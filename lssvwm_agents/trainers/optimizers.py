@@ -8,7 +8,7 @@ from lssvwm_agents.trainers.config import OptimizationConfig
 
 Named = list[tuple[str, torch.nn.Parameter]]
 
-_NOT_FOR_MUON = ("embed", "null", "head", "tokenizer")
+_NOT_FOR_MUON = ("embed", "null", "head", "tokenizer", "table")
 
 
 def split_parameters(module: torch.nn.Module, use_muon: bool) -> tuple[Named, Named, Named]:

@@ -81,6 +81,8 @@ def run_experiment(experiment: Experiment, options: RunOptions) -> Path | None:
 def _run(
     experiment: Experiment, options: RunOptions, process: Process, deadline: float | None
 ) -> Path | None:
+    with torch.device("meta"):  # a package that the model needs is missed now, not after the tokenizer
+        WorldModel(experiment.model)
     store = None if options.store is None else EpisodeStore.open(options.store)
     if store is not None:
         experiment = with_store(experiment, store)

@@ -56,6 +56,8 @@ def train_tokenizer(
     tokenizer = Tokenizer(config).to(device)
     if device.type == "cuda":
         tokenizer.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if not any(True for _ in tokenizer.parameters()):  # identity: statistics are all there is to learn
+        return _finish(tokenizer, training, frames, process, directory)
     module = TokenizerLoss(tokenizer, loss_config)
     loop = TrainingLoop(module, training, process, directory, "tokenizer", tensorboard)
     if training.compile and device.type == "cuda":
@@ -79,15 +81,25 @@ def train_tokenizer(
     if not result.finished:
         return None
     with loop.averaged():
-        draw = generator(device, training.seed, 3)
-        index = torch.randint(
-            len(frames), (min(len(frames), _STATISTICS_FRAMES),), generator=draw, device=device
-        )
-        tokenizer.fit_statistics(unit_frames(frames[index]))
-        if process.is_main:
-            save_tokenizer(tokenizer, directory / "tokenizer")
-        process.wait()
-    return load_tokenizer(directory / "tokenizer", device)
+        return _finish(tokenizer, training, frames, process, directory)
+
+
+def _finish(
+    tokenizer: Tokenizer,
+    training: TokenizerTrainingConfig,
+    frames: torch.Tensor,
+    process: Process,
+    directory: Path,
+) -> Tokenizer:
+    """Measure the latents' statistics, save the tokenizer, and load it, frozen."""
+    draw = generator(process.device, training.seed, 3)
+    count = min(len(frames), _STATISTICS_FRAMES)
+    index = torch.randint(len(frames), (count,), generator=draw, device=process.device)
+    tokenizer.fit_statistics(unit_frames(frames[index]))
+    if process.is_main:
+        save_tokenizer(tokenizer, directory / "tokenizer")
+    process.wait()
+    return load_tokenizer(directory / "tokenizer", process.device)
 
 
 def save_tokenizer(tokenizer: Tokenizer, directory: Path) -> None:

@@ -73,6 +73,8 @@ def load_model(name_or_path: str | Path, device: torch.device | str = "cpu") -> 
 
     try:
         model = WorldModel.from_pretrained(str(found), local_files_only=only_cached)
+    except ImportError as error:  # its sentence names the package that this model needs
+        raise UserError(f"`{found}`: {error}") from error
     except Exception as error:  # damaged JSON or tensors raise many kinds
         if only_cached and isinstance(error, OSError):
             raise UserError(
