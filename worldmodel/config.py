@@ -123,6 +123,8 @@ class BackboneConfig:
         window: Previous frames ``k`` that local attention sees, besides the frame itself.
         mlp_ratio: The MLP's inner width is ``mlp_ratio * width``.
         half_life_frames: Shortest and longest half-life of the state at initialisation, in frames.
+        half_life_factor: If above 1, no head's half-life leaves its initial one by more than this factor,
+            whatever is learnt or seen; 0: free, as in Mamba-2.
     """
 
     width: int = 64
@@ -137,6 +139,7 @@ class BackboneConfig:
     window: int = 4
     mlp_ratio: float = 2.0
     half_life_frames: tuple[float, float] = (4.0, 1024.0)
+    half_life_factor: float = 0.0
 
     def __post_init__(self) -> None:
         _require_one_of("recurrence", self.recurrence, Recurrence)
@@ -148,6 +151,11 @@ class BackboneConfig:
         _require(self.state_dim % 2 == 0, "`state_dim` must be even", self.state_dim)
         heads = inner // self.head_dim
         _require(heads % self.num_groups == 0, f"`num_groups` must divide the {heads} heads", self.num_groups)
+        _require(
+            self.half_life_factor == 0.0 or self.half_life_factor > 1.0,
+            "`half_life_factor` must be 0 or above 1",
+            self.half_life_factor,
+        )
         _require(self.window >= 1, "`window` must be at least 1 frame", self.window)
         _require(len(self.block_sizes) >= 1, "`block_sizes` must name at least one layer", self.block_sizes)
 

@@ -63,6 +63,10 @@ class BlockScan(nn.Module):
         a, dt_bias = _initial_decay(self.heads, config.half_life_frames, block * block)
         self.log_a = nn.Parameter(torch.log(a))
         self.dt_bias = nn.Parameter(dt_bias)
+        self.half_life_factor = config.half_life_factor
+        if self.half_life_factor:  # the rates stay, and the steps stay near their initial ones
+            self.log_a.requires_grad_(False)
+            self.dt_bias.requires_grad_(False)
         if turns:
             with torch.no_grad():  # begin close to no rotation
                 self.project_in.weight[-turns:] *= 0.1
@@ -135,8 +139,14 @@ class BlockScan(nn.Module):
         return out, out_read, torch.unflatten(result.state, 0, state.shape[:2]), after
 
     def step_sizes(self, dt: torch.Tensor) -> torch.Tensor:
-        """Steps of the recurrence, softplus(dt + bias), in float32 at least: (...,H) -> (...,H)."""
+        """Steps of the recurrence in float32 at least: (...,H) -> (...,H).
+
+        softplus(dt + bias); with bounded half-lives softplus(bias), by at most their factor more or less.
+        """
         wide = torch.promote_types(dt.dtype, torch.float32)
+        if self.half_life_factor:
+            nearby = torch.exp(math.log(self.half_life_factor) * torch.tanh(dt.to(wide)))
+            return F.softplus(self.dt_bias.to(wide)) * nearby
         return F.softplus(dt.to(wide) + self.dt_bias.to(wide))
 
     def _split(self, tokens: torch.Tensor) -> _Parts:

@@ -171,6 +171,29 @@ def test_half_lives_are_what_a_state_left_alone_would_show(recurrence):
     torch.testing.assert_close(half_lives(model, piece), expected, rtol=1e-5, atol=0)
 
 
+@every_recurrence
+def test_bounded_half_lives_stay_within_their_factor_whatever_is_learnt(recurrence):
+    model = micro_model(
+        torch.float64, recurrence=recurrence, half_life_frames=(4.0, 256.0), half_life_factor=3.0
+    )
+    (latents, actions, proprio), *_ = stream(model, (9,))
+    piece = (latents.double(), actions.double(), proprio.double())
+    initial = torch.tensor([4.0, 256.0]).double()
+    free = micro_model(torch.float64, recurrence=recurrence, half_life_frames=(4.0, 256.0))
+    for sign in (-1.0, 1.0):
+        for one in (model, free):
+            for layer in one.backbone.layers:
+                width = sum(layer.scan.sizes[:4])
+                with torch.no_grad():
+                    layer.scan.project_in.weight[width : width + layer.scan.heads].mul_(sign * 1e3)
+        found = half_lives(model, piece)
+        assert (found >= initial / 3.0 - 1e-9).all() and (found <= initial * 3.0 + 1e-9).all()
+        assert ((found / initial - 1.0).abs() > 0.2).any()
+        escaped = half_lives(free, piece)
+        assert ((escaped < initial / 3.0) | (escaped > initial * 3.0)).any()
+    assert not any(layer.scan.log_a.requires_grad for layer in model.backbone.layers)
+
+
 def test_half_lives_of_other_memories_are_refused():
     model = micro_model(torch.float32, memory="none")
     (piece,) = stream(model, (3,))
