@@ -3,9 +3,10 @@
     python benchmarks/recall_small_world.py --seconds 240 --backbone num_groups=4 state_dim=128 --json FILE
 
 Trains a small model with odometry on explorer episodes, half of whose windows walk over themselves again,
-and scores frames shown a second time (walking back, actions hidden, odometry given) by how long ago they
-were seen: squared error per latent number, variance 1; `fresh` is that of new frames. A model without memory
-(`--backbone memory=none`) is the control.
+and scores frames shown a second time, in random order, so that only memory knows them (odometry given), by
+how long ago they were seen: squared error per latent number. `fresh` is that of new frames after their
+predecessors, `mean frame` that of knowing nothing. A model without memory (`--backbone memory=none`) is the
+control.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ import torch
 import torch.nn.functional as F
 
 from lssvwm_agents.data.online import render_episodes
-from lssvwm_agents.data.windows import gather_windows, sample_windows
+from lssvwm_agents.data.windows import WindowIndex, gather_windows, sample_windows
 from lssvwm_agents.envs import MazeConfig
 from lssvwm_agents.files import write_json
 from lssvwm_agents.seeding import generator
 from lssvwm_agents.trainers.config import TrainingConfig
 from lssvwm_agents.trainers.optimizers import build_optimizers, set_learning_rate
 from lssvwm_agents.trainers.schedules import curriculum_length
-from lssvwm_agents.trainers.validation import one_step_latents, ordered_index
+from lssvwm_agents.trainers.validation import one_step_latents
 from lssvwm_agents.worldmodel import (
     BackboneConfig,
     ObjectiveConfig,
@@ -53,20 +54,27 @@ def episodes(count: int, length: int, seed: int, size: int, device: str):
 
 @torch.no_grad()
 def errors_by_age(model: WorldModel, dataset, length: int) -> dict[str, float]:
-    """Mean squared error of frames shown again, walking back, by frames since they were first seen."""
+    """Mean squared error of frames shown again, in random order, by frames since they were first seen."""
     model.eval()
-    batch = gather_windows(dataset, ordered_index(dataset, length, replay=True)).map(
+    rows, half, device = dataset.num_episodes, length // 2, dataset.device
+    order = torch.rand(rows, half, generator=torch.Generator().manual_seed(0)).argsort(1).to(device)
+    first = torch.arange(half, device=device).expand(rows, -1)
+    replayed = torch.zeros(rows, length, dtype=torch.bool, device=device)
+    replayed[:, half:] = True
+    index = WindowIndex(torch.arange(rows, device=device), torch.cat([first, order], 1), replayed)
+    batch = gather_windows(dataset, index).map(
         lambda tensor: tensor.float() if tensor.is_floating_point() else tensor
     )
-    error = (one_step_latents(model, batch) - batch.latents).square().mean(dim=(0, 2, 3, 4)).cpu()
+    error = (one_step_latents(model, batch) - batch.latents).square().mean(dim=(2, 3, 4))
     model.train()
-    half, result = length // 2, {}
-    age = 2 * torch.arange(half) + 1
-    for low, high in AGES:
-        chosen = (age >= low) & (age <= high)
-        if chosen.any():
-            result[f"{low}-{high}"] = float(error[half:][chosen].mean())
-    result["fresh"] = float(error[half // 2 : half].mean())
+    age, again = half + first - order, error[:, half:]
+    result = {
+        f"{low}-{high}": float(again[(age >= low) & (age <= high)].mean())
+        for low, high in AGES
+        if ((age >= low) & (age <= high)).any()
+    }
+    result["fresh"] = float(error[:, half // 2 : half].mean())
+    result["mean frame"] = float((batch.latents - batch.latents.mean((0, 1))).square().mean())
     return result
 
 
@@ -87,7 +95,9 @@ def main() -> None:
     parser.add_argument(
         "--replay", type=float, default=0.5, help="share of windows that walk over themselves again"
     )
-    parser.add_argument("--replay-mode", default="backwards", choices=["backwards", "forwards", "mixed"])
+    parser.add_argument(
+        "--replay-mode", default="backwards", choices=["backwards", "forwards", "shuffled", "mixed"]
+    )
     parser.add_argument(
         "--lengths", type=int, nargs="+", default=[16, 32, 64], help="curriculum, equal parts"
     )

@@ -166,6 +166,7 @@ def maze_small() -> Experiment:
             frames_per_batch=8192,
             curriculum=((0.0, 16), (0.1, 32), (0.2, 64), (0.35, 128), (0.6, 256)),
             memory_replay=0.5,
+            replay_mode="shuffled",
             cuda_graph=True,
             priority=0.25,
             validate_every=2000,

@@ -14,7 +14,7 @@ import torch
 from lssvwm_agents.data.latents import LatentDataset
 from lssvwm_agents.worldmodel.batch import WindowBatch
 
-ReplayMode = Literal["backwards", "forwards", "mixed"]
+ReplayMode = Literal["backwards", "forwards", "shuffled", "mixed"]
 REVISIT_DISTANCE = 0.75
 """Two frames show the same place if their positions are less than this far apart, in cells ..."""
 REVISIT_COSINE = math.cos(math.radians(30.0))
@@ -118,12 +118,31 @@ def draw_windows(
     else:
         episode_B, start_B = episode_BK[:, 0], start_BK[:, 0]
     half = (length + 1) // 2
-    back_share = {"backwards": 1.0, "forwards": 0.0, "mixed": 0.5}[replay_mode]
-    back_B1 = (uniform[:, -1] < back_share)[:, None]
-    again_BT = torch.where(back_B1, (2 * half - 1 - time_T).clamp(min=0), time_T - half)
+    again_BT = _again(replay_mode, uniform[:, -1], length, generator)
     replayed_BT = (uniform[:, 1] < memory_replay)[:, None] & (time_T >= half)
     offset_BT = torch.where(replayed_BT, again_BT, time_T)
     return WindowIndex(episode_B, start_B[:, None] + offset_BT, replayed_BT)
+
+
+def _again(mode: ReplayMode, choice_B: torch.Tensor, length: int, generator: torch.Generator) -> torch.Tensor:
+    """Which frame of the window is shown at each of its times, where its second half replays: (B, T)."""
+    half, device = (length + 1) // 2, choice_B.device
+    time_T = torch.arange(length, device=device)
+    ways = {
+        "backwards": (2 * half - 1 - time_T).clamp(min=0).expand(len(choice_B), -1),
+        "forwards": (time_T - half).expand(len(choice_B), -1),
+    }
+    if mode in ("shuffled", "mixed"):
+        draws = torch.rand(len(choice_B), half, generator=generator, device=generator.device).to(device)
+        ways["shuffled"] = draws.argsort(1)[:, (time_T - half) % half]
+    if mode != "mixed":
+        return ways[mode]
+    choice_B1 = _uniform_index(choice_B, len(ways))[:, None]
+    return torch.where(
+        choice_B1 == 0,
+        ways["backwards"],
+        torch.where(choice_B1 == 1, ways["forwards"], ways["shuffled"]),
+    )
 
 
 def gather_windows(dataset: LatentDataset, index: WindowIndex) -> WindowBatch:
@@ -168,10 +187,11 @@ def sample_windows(
 ) -> WindowBatch:
     """Sample random windows, some of which return to where they have been.
 
-    *Memory replay* makes the second half of a window the first half walked backwards, or forwards again. In
-    a static world that is a valid sequence when the odometry is given, and each of its frames has an exact
-    match far back in memory. Backwards no action is known; forwards, all but the one of the jump to the
-    beginning. Rewards are not asked for there: they were spent.
+    *Memory replay* makes the second half of a window the first half once more: backwards, forwards, or in a
+    random order. In a static world that is a valid sequence when the odometry is given, and each of its
+    frames has an exact match far back in memory. Actions are known where a frame follows the one before it
+    as it did when it was recorded. Walking, most of a frame is known from the one before; in random order
+    only memory knows it. Rewards are not asked for there: they were spent.
     *Priority* picks, among a few random windows, the one that revisits most of its own places.
 
     Args:
@@ -181,7 +201,7 @@ def sample_windows(
         generator: Draws for the whole batch, so that processes sharing it agree.
         memory_replay: Probability, per window, that its second half replays its first.
         priority: Probability, per window, that the most revisiting of the candidates is taken.
-        replay_mode: Whether the first half is walked ``backwards``, ``forwards``, or either way.
+        replay_mode: ``backwards``, ``forwards``, ``shuffled``, or ``mixed``: each in a third of the cases.
         num_candidates: Windows compared for ``priority``.
         rows: Gather only rows (start, stop) of the batch: one process's share.
 

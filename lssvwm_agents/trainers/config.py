@@ -98,7 +98,8 @@ class TrainingConfig(OptimizationConfig):
         frames_per_batch: Frames of one update, over all processes: ``frames_per_batch // length`` windows.
         curriculum: (share of the training, window length): that length from there on; the first is 0.
         memory_replay: Probability that a window's second half walks over its first again.
-        replay_mode: Whether ``backwards``, ``forwards``, or each in half of the cases (``mixed``).
+        replay_mode: ``backwards``, ``forwards``, in random order (``shuffled``), or each in a third of the
+            cases (``mixed``).
         priority: Probability that a window is the most revisiting of a few.
         rollout_start: Share of the training after which the objective's rollouts begin: an update with them
             takes several times as long, and imagines nothing worth correcting before.
@@ -113,7 +114,7 @@ class TrainingConfig(OptimizationConfig):
     frames_per_batch: int = 16384
     curriculum: tuple[tuple[float, int], ...] = ((0.0, 16), (0.1, 32), (0.3, 64), (0.6, 128))
     memory_replay: float = 0.0
-    replay_mode: Literal["backwards", "forwards", "mixed"] = "backwards"
+    replay_mode: Literal["backwards", "forwards", "shuffled", "mixed"] = "backwards"
     priority: float = 0.0
     rollout_start: float = 0.0
     compact_weights: bool = False

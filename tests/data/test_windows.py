@@ -75,12 +75,23 @@ def test_memory_replay_walks_forwards_again():
     assert not batch.reward_mask[:, 3:].any()
 
 
-def test_mixed_replay_walks_both_ways():
-    batch = sample_windows(counting_dataset(), 400, 6, generator(), memory_replay=1.0, replay_mode="mixed")
+def test_shuffled_replay_shows_every_frame_once_more_in_a_random_order():
+    batch = sample_windows(counting_dataset(), 200, 8, generator(), memory_replay=1.0, replay_mode="shuffled")
     count = batch.latents[:, :, 0, 0, 0]
-    last = count[:, -1] - count[:, 0]
-    assert set(last.tolist()) == {0.0, 2.0}  # backwards ends at the first frame, forwards at the third
-    assert 0.4 < (last == 2.0).float().mean() < 0.6
+    offset = count - count[:, :1]
+    assert torch.equal(offset[:, :4], torch.arange(4.0).expand(200, -1))
+    assert torch.equal(offset[:, 4:].sort(1).values, torch.arange(4.0).expand(200, -1))
+    assert len({tuple(row) for row in offset[:, 4:].tolist()}) == 24  # all orders of four
+    follows = offset[:, 4:] == offset[:, 3:-1] + 1
+    assert torch.equal(batch.action_known[:, 4:], follows & (count[:, 4:] % 100 > 0))
+    assert torch.equal(batch.proprio[..., 0], count) and not batch.reward_mask[:, 4:].any()
+
+
+def test_mixed_replay_goes_all_ways():
+    batch = sample_windows(counting_dataset(), 600, 8, generator(), memory_replay=1.0, replay_mode="mixed")
+    second = (batch.latents[:, 4:, 0, 0, 0] - batch.latents[:, :1, 0, 0, 0]).tolist()
+    share = [sum(row == way for row in second) / 600 for way in ([3, 2, 1, 0], [0, 1, 2, 3])]
+    assert all(0.28 < each < 0.42 for each in share) and 0.25 < 1 - sum(share) < 0.4
     with pytest.raises(ValueError, match="`replay_mode` must be one of .*, got 'sideways'"):
         sample_windows(counting_dataset(), 4, 6, generator(), memory_replay=1.0, replay_mode="sideways")
 
