@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -13,6 +14,7 @@ from lssvwm_agents.worldmodel.config import WorldModelConfig
 from lssvwm_agents.worldmodel.denoiser import DiffusersDenoiser, FrameDenoiser
 from lssvwm_agents.worldmodel.layer import Layer, Stream
 from lssvwm_agents.worldmodel.patches import from_patches, to_patches
+from lssvwm_agents.worldmodel.place import place_of
 from lssvwm_agents.worldmodel.ssm import BlockScan
 from lssvwm_agents.worldmodel.state import LayerState
 
@@ -51,6 +53,8 @@ class Backbone(nn.Module):
     def __init__(self, config: WorldModelConfig) -> None:
         super().__init__()
         width, grid = config.backbone.width, (config.grid_size, config.grid_size)
+        self.place_half_life_frames = config.backbone.place_half_life_frames
+        self.odometry = config.odometry if config.proprio_dim else "vector"
         self.patch_size, self.width = config.patch_size, width
         patch_dim = config.tokenizer.latent_channels * config.patch_size**2
         self.feature_dim = 2 * width
@@ -60,7 +64,8 @@ class Backbone(nn.Module):
         self.embed = nn.Linear(patch_dim, width)
         self.position = nn.Parameter(0.02 * torch.randn(*grid, width))
         self.layers = nn.ModuleList(
-            Layer(config.backbone, block, grid) for block in config.backbone.block_sizes
+            Layer(config.backbone, block, grid, (config.odometry, config.proprio_dim))
+            for block in config.backbone.block_sizes
         )
         self.denoiser: nn.Module | None = None  # a FrameDenoiser; None for the reading stream's own
         if config.denoiser == "stream":
@@ -79,6 +84,11 @@ class Backbone(nn.Module):
         """Groups ``G`` of every layer's scan; 0 for a layer without one."""
         scans: list[BlockScan | None] = [layer.scan for layer in self.layers]  # type: ignore[misc]
         return tuple(0 if scan is None else scan.groups for scan in scans)
+
+    @property
+    def place_log_decay(self) -> float:
+        """Of the memory of places, per frame."""
+        return -math.log(2.0) / self.place_half_life_frames
 
     def initial_layers(self, batch: int) -> tuple[LayerState, ...]:
         """Empty memory for ``batch`` episodes."""
@@ -103,6 +113,9 @@ class Backbone(nn.Module):
         """
         w = None if write is None else self._embed(write)
         r = None if read is None else self._embed(self._query(read))
+        if write is not None and read is not None and w is not None and r is not None:
+            if write.proprio is read.proprio and write.proprio_known is read.proprio_known:
+                r = r._replace(place=w.place)  # the very same, which saves the layers work
         after = []
         for layer, state in zip(self.layers, layers, strict=True):
             w, r, state = layer(w, r, state)
@@ -139,7 +152,9 @@ class Backbone(nn.Module):
     def _embed(self, frames: Frames) -> Stream:
         conditioning = self.conditioning(*frames[1:])
         embedded = self.embed(to_patches(frames.latents, self.patch_size))
-        return Stream(embedded + self.position.to(embedded.dtype), conditioning)
+        standardised = self.conditioning.standardise(frames.proprio.to(self.position.dtype))
+        place = place_of(self.odometry, frames.proprio, standardised, frames.proprio_known)
+        return Stream(embedded + self.position.to(embedded.dtype), conditioning, place)
 
     def _features(self, tokens: torch.Tensor) -> torch.Tensor:
         normed = F.rms_norm(tokens, (self.width,)) + self.pool_position.to(tokens.dtype)

@@ -125,6 +125,10 @@ class BackboneConfig:
         half_life_frames: Shortest and longest half-life of the state at initialisation, in frames.
         half_life_factor: If above 1, no head's half-life leaves its initial one by more than this factor,
             whatever is learnt or seen; 0: free, as in Mamba-2.
+        place_keys: Rotate B and C by the odometry, so that memory is asked by place; needs odometry.
+        place_features: Features ``N`` of the memory of places; 0 for none; needs odometry.
+        place_values: Channels ``V`` that it keeps of a token.
+        place_half_life_frames: Frames after which it has half forgotten.
     """
 
     width: int = 64
@@ -140,6 +144,10 @@ class BackboneConfig:
     mlp_ratio: float = 2.0
     half_life_frames: tuple[float, float] = (4.0, 1024.0)
     half_life_factor: float = 0.0
+    place_keys: bool = False
+    place_features: int = 0
+    place_values: int = 64
+    place_half_life_frames: float = 20000.0
 
     def __post_init__(self) -> None:
         _require_one_of("recurrence", self.recurrence, Recurrence)
@@ -155,6 +163,17 @@ class BackboneConfig:
             self.half_life_factor == 0.0 or self.half_life_factor > 1.0,
             "`half_life_factor` must be 0 or above 1",
             self.half_life_factor,
+        )
+        _require(
+            self.place_features >= 0 and self.place_features % 2 == 0,
+            "`place_features` must be even and at least 0",
+            self.place_features,
+        )
+        _require(self.place_values >= 1, "`place_values` must be at least 1", self.place_values)
+        _require(
+            self.place_half_life_frames > 0,
+            "`place_half_life_frames` must be above 0",
+            self.place_half_life_frames,
         )
         _require(self.window >= 1, "`window` must be at least 1 frame", self.window)
         _require(len(self.block_sizes) >= 1, "`block_sizes` must name at least one layer", self.block_sizes)
@@ -257,6 +276,11 @@ class WorldModelConfig:
         _require(self.action_dim >= 1, "`action_dim` must be at least 1", self.action_dim)
         _require(self.proprio_dim >= 0, "`proprio_dim` must be at least 0", self.proprio_dim)
         _require_one_of("odometry", self.odometry, Odometry)
+        _require(
+            self.proprio_dim > 0 or not (self.backbone.place_keys or self.backbone.place_features),
+            "memory by place needs odometry: `proprio_dim` must be at least 1",
+            self.proprio_dim,
+        )
         _require(
             self.odometry == "vector" or self.proprio_dim == 0 or self.proprio_dim >= 4,
             "a `pose` has 4 numbers or more: `proprio_dim` must be 0 or at least 4",

@@ -111,8 +111,8 @@ class WorldModel(
         )
 
     def repeat(self, state: WorldState, n: int) -> WorldState:
-        """Fork every row n times (row b*n + i: the i-th of row b); forks share the past's scan state."""
-        return state.fork(n, self.backbone.scan_groups)
+        """Fork every row n times (row b*n + i: the i-th of row b); forks share the past's long memory."""
+        return state.fork(n, self.backbone.scan_groups, self.backbone.place_log_decay)
 
     # --- real frames ------------------------------------------------------------------------------
 

@@ -20,9 +20,10 @@ from torch import nn
 
 from lssvwm_agents.worldmodel import rotary
 from lssvwm_agents.worldmodel.blocks import from_blocks, num_blocks, to_blocks
-from lssvwm_agents.worldmodel.config import BackboneConfig
+from lssvwm_agents.worldmodel.config import BackboneConfig, Odometry
 from lssvwm_agents.worldmodel.forked_scan import ForkedScan, forked_read, forked_write
 from lssvwm_agents.worldmodel.fused import rms_norm
+from lssvwm_agents.worldmodel.place import PlaceRotation
 from lssvwm_agents.worldmodel.scan import Backend, Writes, read, scan
 from lssvwm_agents.worldmodel.state import ScanMemory
 
@@ -39,7 +40,13 @@ class _Parts(NamedTuple):
 class BlockScan(nn.Module):
     """Memory of one layer, for blocks of ``block`` x ``block`` tokens on a ``grid`` of (h, w) tokens."""
 
-    def __init__(self, config: BackboneConfig, block: int, grid: tuple[int, int]) -> None:
+    def __init__(
+        self,
+        config: BackboneConfig,
+        block: int,
+        grid: tuple[int, int],
+        odometry: tuple[Odometry, int] = ("vector", 0),
+    ) -> None:
         super().__init__()
         self.block, self.grid = block, grid
         self.heads, self.head_dim, self.state_dim = config.num_heads, config.head_dim, config.state_dim
@@ -67,6 +74,10 @@ class BlockScan(nn.Module):
         if self.half_life_factor:  # the rates stay, and the steps stay near their initial ones
             self.log_a.requires_grad_(False)
             self.dt_bias.requires_grad_(False)
+        self.place: PlaceRotation | None = None
+        if config.place_keys:
+            self.place = PlaceRotation(self.groups, self.state_dim // 2, *odometry, block)
+            self.key_bias = nn.Parameter(torch.ones(2, self.groups, self.state_dim))
         if turns:
             with torch.no_grad():  # begin close to no rotation
                 self.project_in.weight[-turns:] *= 0.1
@@ -85,6 +96,8 @@ class BlockScan(nn.Module):
         read_only: torch.Tensor | None,
         state: ScanMemory,
         angle: torch.Tensor,
+        write_place: torch.Tensor | None = None,
+        read_place: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor | None, torch.Tensor | None, ScanMemory, torch.Tensor]:
         """Scan the writing tokens; answer the reading ones.
 
@@ -94,6 +107,8 @@ class BlockScan(nn.Module):
                 t-1. Without ``write``, T must be 1.
             state: (B, num_blocks, H, P, N), or forks of one (then T must be 1).
             angle: (B, num_blocks, H, N/2 or 0).
+            write_place: (B,T,Q) places of the writing frames, for place keys.
+            read_place: (B,T,Q) places of the reading frames.
 
         Returns:
             The two streams' outputs (or None), the new state and the new angle.
@@ -101,12 +116,12 @@ class BlockScan(nn.Module):
         start = angle.flatten(0, 1)
         if write is None:
             assert read_only is not None and read_only.shape[1] == 1
-            parts = self._split(read_only)
+            parts = self._split(read_only, read_place)
             c = self._rotate_reads(parts, start[:, None, None])
             y = forked_read(c, state) if isinstance(state, ForkedScan) else read(c, state.flatten(0, 1))
             return None, self._finish(parts, y), state, angle
 
-        parts = self._split(write)
+        parts = self._split(write, write_place)
         b, c, after = parts.b, parts.c, start
         before_frames = None
         if parts.turn is not None:
@@ -115,7 +130,7 @@ class BlockScan(nn.Module):
             ends = running[:, self.block**2 - 1 :: self.block**2]
             before_frames = torch.cat([start[:, None], ends[:, :-1]], dim=1)[:, :, None]
             after = rotary.wrap(ends[:, -1])
-        reads = None if read_only is None else self._split(read_only)
+        reads = None if read_only is None else self._split(read_only, read_place)
         c_read = None if reads is None else self._rotate_reads(reads, before_frames)
         writes = Writes(parts.x, self.step_sizes(parts.dt), b, c)
         rates = -torch.exp(self.log_a)
@@ -149,13 +164,20 @@ class BlockScan(nn.Module):
             return F.softplus(self.dt_bias.to(wide)) * nearby
         return F.softplus(dt.to(wide) + self.dt_bias.to(wide))
 
-    def _split(self, tokens: torch.Tensor) -> _Parts:
+    def _split(self, tokens: torch.Tensor, place: torch.Tensor | None) -> _Parts:
         z, x, b, c, dt, turn = self.project_in(to_blocks(tokens, self.block)).split(self.sizes, dim=-1)
+        b, c = (torch.unflatten(key, -1, (self.groups, self.state_dim)) for key in (b, c))
+        if self.place is not None:
+            assert place is not None
+            blocks = num_blocks(self.block, self.grid)
+            turned = self.place(place).repeat_interleave(blocks, dim=0)  # rows are (batch, block)
+            bias = self.key_bias.to(b.dtype)
+            b, c = rotary.rotate(b + bias[0], turned), rotary.rotate(c + bias[1], turned)
         return _Parts(
             z=z,
             x=torch.unflatten(F.silu(x), -1, (self.heads, self.head_dim)),
-            b=torch.unflatten(b, -1, (self.groups, self.state_dim)),
-            c=torch.unflatten(c, -1, (self.groups, self.state_dim)),
+            b=b,
+            c=c,
             dt=dt,
             turn=math.pi * torch.tanh(torch.unflatten(turn, -1, (self.heads, -1))) if self.rotary else None,
         )

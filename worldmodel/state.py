@@ -13,8 +13,10 @@ from typing import Any, TypeVar
 import torch
 from torch.utils import _pytree as pytree
 
+from lssvwm_agents.worldmodel.forked_place import MAX_FRAMES, ForkedPlace, fork_place
 from lssvwm_agents.worldmodel.forked_scan import MAX_TOKENS, ForkedScan, fork_scan
 from lssvwm_agents.worldmodel.full_attention import FrameCache
+from lssvwm_agents.worldmodel.place_regression import PlaceState
 
 ScanMemory = torch.Tensor | ForkedScan
 
@@ -29,12 +31,14 @@ class LayerState:
         angle: (B, num_blocks, H, N/2) running rotation in radians; last size 0 unless ``rotary_ssd``.
         keys: (B, k, h*w, heads, d) keys of the last k frames, oldest first; zero before the episode began.
         values: (B, k, h*w, heads, d).
+        place: What the layer knows of places, or forks of it; (B, 0) tensors without such a memory.
     """
 
     scan: ScanMemory | FrameCache
     angle: torch.Tensor
     keys: torch.Tensor
     values: torch.Tensor
+    place: PlaceState | ForkedPlace
 
 
 @dataclass(frozen=True)
@@ -65,29 +69,35 @@ class WorldState:
         """Bytes held; grows with the number of frames seen only with full attention."""
         return sum(leaf.nbytes for leaf in pytree.tree_leaves(self))
 
-    def fork(self, n: int, groups: tuple[int, ...]) -> WorldState:
-        """As :meth:`repeat`, but the forks share the scan state instead of copying it (a cache is copied).
+    def fork(self, n: int, groups: tuple[int, ...], place_log_decay: float) -> WorldState:
+        """As :meth:`repeat`, but the forks share long memory instead of copying it (a cache is copied).
 
         Args:
             n: Forks of every row.
             groups: Groups ``G`` of every layer's scan; 0 for a layer without.
+            place_log_decay: Of the memory of places, per frame.
         """
         own = self.materialise()
         return WorldState(
             features=_repeat(own.features, n),
             proprio=_repeat(own.proprio, n),
             proprio_known=_repeat(own.proprio_known, n),
-            layers=tuple(_fork(layer, n, group) for layer, group in zip(own.layers, groups, strict=True)),
+            layers=tuple(
+                _fork(layer, n, group, place_log_decay)
+                for layer, group in zip(own.layers, groups, strict=True)
+            ),
         )
 
     def materialise(self, only_long: bool = False) -> WorldState:
-        """Give every fork a private scan state (with ``only_long``, only where that is cheaper by now)."""
+        """Give every fork a private memory (with ``only_long``, only where that is cheaper by now)."""
 
         def private(layer: LayerState) -> LayerState:
-            forks = layer.scan
-            if not isinstance(forks, ForkedScan) or (only_long and forks.level.shape[-1] < MAX_TOKENS):
-                return layer
-            return replace(layer, scan=forks.materialise())
+            scan, place = layer.scan, layer.place
+            if isinstance(scan, ForkedScan) and not (only_long and scan.level.shape[-1] < MAX_TOKENS):
+                layer = replace(layer, scan=scan.materialise())
+            if isinstance(place, ForkedPlace) and not (only_long and place.frames < MAX_FRAMES):
+                layer = replace(layer, place=place.materialise())
+            return layer
 
         return replace(self, layers=tuple(private(layer) for layer in self.layers))
 
@@ -128,18 +138,22 @@ def _repeat(tree: _Tree, n: int) -> _Tree:
     return repeated
 
 
-def _fork(layer: LayerState, n: int, groups: int) -> LayerState:
+def _fork(layer: LayerState, n: int, groups: int, place_log_decay: float) -> LayerState:
     scan: ScanMemory | FrameCache
     if groups:
         assert isinstance(layer.scan, torch.Tensor)
         scan = fork_scan(layer.scan, n, groups)
     else:
         scan = _repeat(layer.scan, n)
+    assert isinstance(layer.place, PlaceState)
+    known = layer.place.certainty.ndim == 3
+    place = fork_place(layer.place, n, place_log_decay) if known else _repeat(layer.place, n)
     return LayerState(
         scan=scan,
         angle=_repeat(layer.angle, n),
         keys=_repeat(layer.keys, n),
         values=_repeat(layer.values, n),
+        place=place,
     )
 
 
@@ -158,6 +172,8 @@ def _register(cls: type[Any], constant: tuple[str, ...] = ()) -> None:
 
 
 _register(FrameCache)
+_register(PlaceState)
 _register(ForkedScan, constant=("forks",))
+_register(ForkedPlace, constant=("forks", "log_decay"))
 _register(LayerState)
 _register(WorldState)

@@ -39,14 +39,15 @@ class ValidationSet:
 
 
 def ordered_index(dataset: LatentDataset, length: int, replay: bool = False) -> WindowIndex:
-    """The first ``length`` frames of every episode; with ``replay`` the second half walks back."""
+    """The first ``length`` frames of every episode; with ``replay`` its first half twice, then shuffled."""
     rows, device = dataset.num_episodes, dataset.device
     time_T = torch.arange(length, device=device)
     half = (length + 1) // 2
     replayed_T = (time_T >= half) & replay
-    frame_T = torch.where(replayed_T, 2 * half - 1 - time_T, time_T)
+    order = torch.rand(rows, half, generator=torch.Generator().manual_seed(0)).argsort(1).to(device)
+    frame_BT = torch.where(replayed_T, order[:, (time_T - half) % half], time_T)
     return WindowIndex(
-        torch.arange(rows, device=device), frame_T.expand(rows, -1), replayed_T.expand(rows, -1).contiguous()
+        torch.arange(rows, device=device), frame_BT, replayed_T.expand(rows, -1).contiguous()
     )
 
 
@@ -58,8 +59,8 @@ def validate_world_model(
 
     ``one_step_psnr`` predicts each frame from the real ones before it; ``imagined_psnr`` goes on from
     ``context`` real frames with the true actions alone, beside ``copy_last_psnr`` and the tokenizer's own
-    ceiling; ``recall_mse`` is the error of latents shown a second time, walking back, at least half the
-    window later, beside ``fresh_mse``, that of frames as late in ordinary windows (1 is the error of knowing
+    ceiling; ``recall_mse`` is the error of latents shown a second time, in random order, so that memory alone
+    knows them, beside ``fresh_mse``, that of frames as late in ordinary windows (1 is the error of knowing
     nothing). ``return_correlation`` compares imagined and real sums of rewards over the horizon.
     """
     context, horizon = held_out.context, held_out.horizon

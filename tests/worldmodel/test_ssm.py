@@ -47,7 +47,7 @@ def test_rotation_is_a_complex_recurrence():
     def number(x):
         return torch.complex(x[..., :half], x[..., half:])
 
-    parts, reads = module._split(write), module._split(read)
+    parts, reads = module._split(write, None), module._split(read, None)
     dt = torch.nn.functional.softplus(parts.dt + module.dt_bias)
     a = -torch.exp(module.log_a)
     h = number(state.flatten(0, 1)) * torch.exp(-1j * angle.flatten(0, 1))[:, :, None, :]  # (R,H,P,N/2)
