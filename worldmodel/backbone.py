@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import torch
@@ -15,6 +14,8 @@ from lssvwm_agents.worldmodel.denoiser import DiffusersDenoiser, FrameDenoiser
 from lssvwm_agents.worldmodel.layer import Layer, Stream
 from lssvwm_agents.worldmodel.patches import from_patches, to_patches
 from lssvwm_agents.worldmodel.place import place_of
+from lssvwm_agents.worldmodel.place_memory import PlaceMemory
+from lssvwm_agents.worldmodel.place_regression import PlacePrior
 from lssvwm_agents.worldmodel.ssm import BlockScan
 from lssvwm_agents.worldmodel.state import LayerState
 
@@ -53,7 +54,6 @@ class Backbone(nn.Module):
     def __init__(self, config: WorldModelConfig) -> None:
         super().__init__()
         width, grid = config.backbone.width, (config.grid_size, config.grid_size)
-        self.place_half_life_frames = config.backbone.place_half_life_frames
         self.odometry = config.odometry if config.proprio_dim else "vector"
         self.patch_size, self.width = config.patch_size, width
         patch_dim = config.tokenizer.latent_channels * config.patch_size**2
@@ -64,8 +64,8 @@ class Backbone(nn.Module):
         self.embed = nn.Linear(patch_dim, width)
         self.position = nn.Parameter(0.02 * torch.randn(*grid, width))
         self.layers = nn.ModuleList(
-            Layer(config.backbone, block, grid, (config.odometry, config.proprio_dim))
-            for block in config.backbone.block_sizes
+            Layer(config.backbone, block, grid, (config.odometry, config.proprio_dim), index)
+            for index, block in enumerate(config.backbone.block_sizes)
         )
         self.denoiser: nn.Module | None = None  # a FrameDenoiser; None for the reading stream's own
         if config.denoiser == "stream":
@@ -86,9 +86,10 @@ class Backbone(nn.Module):
         return tuple(0 if scan is None else scan.groups for scan in scans)
 
     @property
-    def place_log_decay(self) -> float:
-        """Of the memory of places, per frame."""
-        return -math.log(2.0) / self.place_half_life_frames
+    def place_priors(self) -> tuple[PlacePrior | None, ...]:
+        """Of every layer's memory of places; None for a layer without."""
+        memories: list[PlaceMemory | None] = [layer.place_memory for layer in self.layers]  # type: ignore[misc]
+        return tuple(None if memory is None else memory.prior for memory in memories)
 
     def initial_layers(self, batch: int) -> tuple[LayerState, ...]:
         """Empty memory for ``batch`` episodes."""

@@ -128,6 +128,10 @@ class BackboneConfig:
         place_keys: Rotate B and C by the odometry, so that memory is asked by place; needs odometry.
         place_features: Features ``N`` of the memory of places; 0 for none; needs odometry.
         place_values: Channels ``V`` that it keeps of a token.
+        place_lengths: Distance over which places are alike, in standard deviations of the odometry, in the
+            first layer and in the last.
+        place_ridges: How much the prior counts beside one sighting of a place, in the first layer and in the
+            last; small recalls exactly, large averages.
         place_half_life_frames: Frames after which it has half forgotten.
     """
 
@@ -147,6 +151,8 @@ class BackboneConfig:
     place_keys: bool = False
     place_features: int = 0
     place_values: int = 64
+    place_lengths: tuple[float, float] = (0.08, 0.25)
+    place_ridges: tuple[float, float] = (0.01, 0.3)
     place_half_life_frames: float = 20000.0
 
     def __post_init__(self) -> None:
@@ -170,6 +176,9 @@ class BackboneConfig:
             self.place_features,
         )
         _require(self.place_values >= 1, "`place_values` must be at least 1", self.place_values)
+        for name in ("place_lengths", "place_ridges"):
+            ends = getattr(self, name)
+            _require(len(ends) == 2 and min(ends) > 0, f"`{name}` must be two numbers above 0", ends)
         _require(
             self.place_half_life_frames > 0,
             "`place_half_life_frames` must be above 0",

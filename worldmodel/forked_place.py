@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from lssvwm_agents.worldmodel.place_regression import RIDGE, PlaceState, Said
+from lssvwm_agents.worldmodel.place_regression import PlacePrior, PlaceState, Said
 
 MAX_FRAMES = 64  # beyond this a private state is cheaper
 
@@ -31,7 +31,7 @@ class ForkedPlace:
         error: (R, L, S*V) their innovations.
         inverse: (R, L, L) inverse of the lower Cholesky factor of their covariance.
         forks: n.
-        log_decay: Of the weights, per frame.
+        prior: The memory's.
     """
 
     base: PlaceState
@@ -40,7 +40,7 @@ class ForkedPlace:
     error: torch.Tensor
     inverse: torch.Tensor
     forks: int
-    log_decay: float
+    prior: PlacePrior
 
     @property
     def frames(self) -> int:
@@ -52,9 +52,9 @@ class ForkedPlace:
         weights = self.base.weights.repeat_interleave(self.forks, dim=0)
         certainty = self.base.certainty.repeat_interleave(self.forks, dim=0)
         time = torch.arange(1, self.frames + 1, device=self.phi.device, dtype=self.phi.dtype)
-        decay = torch.exp(self.log_decay * time)
-        last = torch.exp(torch.as_tensor(self.log_decay * self.frames, dtype=decay.dtype, device=decay.device))
-        to_end = (last / decay)[:, None] / RIDGE * self.phi - (last * decay)[:, None] * self.through
+        decay = torch.exp(self.prior.log_decay * time)
+        last = torch.exp(torch.as_tensor(self.prior.log_decay * self.frames, dtype=decay.dtype, device=decay.device))
+        to_end = (last / decay)[:, None] / self.prior.ridge * self.phi - (last * decay)[:, None] * self.through
         gain = self.inverse @ to_end
         return PlaceState(
             last * weights + (self.error.transpose(1, 2) @ gain).unflatten(1, weights.shape[1:3]),
@@ -62,7 +62,7 @@ class ForkedPlace:
         )
 
 
-def fork_place(state: PlaceState, n: int, log_decay: float) -> ForkedPlace:
+def fork_place(state: PlaceState, n: int, prior: PlacePrior) -> ForkedPlace:
     """Fork what ``B`` pasts know n times without copying it."""
     batch, size = state.certainty.shape[:2]
     empty = state.certainty.new_zeros(batch * n, 0, size)
@@ -74,7 +74,7 @@ def fork_place(state: PlaceState, n: int, log_decay: float) -> ForkedPlace:
         error=state.weights.new_zeros(batch * n, 0, values),
         inverse=state.certainty.new_zeros(batch * n, 0, 0),
         forks=n,
-        log_decay=log_decay,
+        prior=prior,
     )
 
 
@@ -86,7 +86,7 @@ def forked_recall(phi: torch.Tensor, fork: ForkedPlace) -> Said:
 def forked_learn(v: torch.Tensor, phi: torch.Tensor, fork: ForkedPlace) -> tuple[Said, ForkedPlace]:
     """As `place_regression.learn`, one frame of every fork: (R,1,S,V), (R,1,N)."""
     said, row, through = _ask(phi, fork)
-    left_over = said.novelty / RIDGE  # (R,1)
+    left_over = said.novelty / fork.prior.ridge  # (R,1)
     scale = torch.rsqrt(1.0 + left_over)[..., None]
     error = (v.to(said.values.dtype) - said.values).flatten(2) * scale
     last = torch.cat([-scale * (row @ fork.inverse), scale], dim=2)  # (R,1,L+1)
@@ -97,7 +97,7 @@ def forked_learn(v: torch.Tensor, phi: torch.Tensor, fork: ForkedPlace) -> tuple
         error=torch.cat([fork.error, error], dim=1),
         inverse=torch.cat([F.pad(fork.inverse, (0, 1)), last], dim=1),
         forks=fork.forks,
-        log_decay=fork.log_decay,
+        prior=fork.prior,
     )
     return said, after
 
@@ -111,13 +111,13 @@ def _ask(phi: torch.Tensor, fork: ForkedPlace) -> tuple[Said, torch.Tensor, torc
     known = (grouped @ fork.base.weights.flatten(1, 2).transpose(1, 2)).reshape(len(phi), 1, -1)
     now = fork.frames + 1
     time = torch.arange(1, now + 1, device=phi.device, dtype=phi.dtype)
-    decay = torch.exp(fork.log_decay * time)
+    decay = torch.exp(fork.prior.log_decay * time)
     own, here = decay[:-1], decay[-1]
-    between = torch.exp(fork.log_decay * (now - time[:-1]))
-    covariance = between / RIDGE * (phi @ fork.phi.transpose(1, 2))
+    between = torch.exp(fork.prior.log_decay * (now - time[:-1]))
+    covariance = between / fork.prior.ridge * (phi @ fork.phi.transpose(1, 2))
     covariance = covariance - here * own * (phi @ fork.through.transpose(1, 2))
     row = covariance @ fork.inverse.transpose(1, 2)
     values = here * known + row @ fork.error
     certain = here.square() * (through * phi).sum(-1) + row.square().sum(-1)
-    novelty = (phi.square().sum(-1) - RIDGE * certain).clamp(min=0.0)
+    novelty = (phi.square().sum(-1) - fork.prior.ridge * certain).clamp(min=0.0)
     return Said(values.unflatten(2, tokens), novelty), row, through

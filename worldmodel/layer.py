@@ -37,12 +37,13 @@ class Layer(nn.Module):
         block: int,
         grid: tuple[int, int],
         odometry: tuple[Odometry, int] = ("vector", 0),
+        index: int = 0,
     ) -> None:
         super().__init__()
         self.width, self.grid = config.width, grid
         self.scan = BlockScan(config, block, grid, odometry) if config.memory == "block_scan" else None
         self.full_attention = FullAttention(config) if config.memory == "full_attention" else None
-        self.place_memory = PlaceMemory(config, grid, *odometry) if config.place_features else None
+        self.place_memory = PlaceMemory(config, index, grid, *odometry) if config.place_features else None
         self.branches = 3 + (self.place_memory is not None)
         self.attention = FrameAttention(config)
         inner = int(config.mlp_ratio * config.width)

@@ -112,7 +112,7 @@ class WorldModel(
 
     def repeat(self, state: WorldState, n: int) -> WorldState:
         """Fork every row n times (row b*n + i: the i-th of row b); forks share the past's long memory."""
-        return state.fork(n, self.backbone.scan_groups, self.backbone.place_log_decay)
+        return state.fork(n, self.backbone.scan_groups, self.backbone.place_priors)
 
     # --- real frames ------------------------------------------------------------------------------
 

@@ -21,8 +21,8 @@ from lssvwm_agents.worldmodel.odometry import POSE_DIM
 
 FREQUENCIES = (1.0, 16.0)
 """Slowest and fastest initial rotation, in radians per standard deviation of the odometry."""
-SMOOTH_FREQUENCIES = (2.5, 10.0)
-"""Range of the deviation of frequencies, in radians per standard deviation of the odometry."""
+HEADING_FREQUENCY = 2.5
+"""Deviation of the features' whole turns per turn of the heading: the kernel falls by half within 27 degrees."""
 MAX_TURNS = 6
 """Fastest rotation with the heading, in turns per turn; whole numbers, so that a full turn changes nothing."""
 
@@ -95,19 +95,18 @@ class PlaceFeatures(nn.Module):
 
     Args:
         size: ``N``.
+        length: Of the kernel, in standard deviations of the odometry.
         kind: Of the odometry.
         proprio_dim: ``P``.
     """
 
-    def __init__(self, size: int, kind: Odometry, proprio_dim: int) -> None:
+    def __init__(self, size: int, length: float, kind: Odometry, proprio_dim: int) -> None:
         super().__init__()
         self.size = size
         has_heading = kind == "pose"
         moving = place_dim(kind, proprio_dim) - has_heading
-        slow, fast = (math.log(f) for f in SMOOTH_FREQUENCIES)
-        length = torch.exp(slow + (fast - slow) * torch.rand(size // 2, 1))
-        frequency = length * torch.randn(size // 2, moving)
-        turns = (2.0 * torch.randn(size // 2, 1)).round()
+        frequency = torch.randn(size // 2, moving) / length
+        turns = (HEADING_FREQUENCY * torch.randn(size // 2, 1)).round()
         self.register_buffer("frequency", torch.cat([turns, frequency], -1) if has_heading else frequency)
         self.frequency: torch.Tensor
 

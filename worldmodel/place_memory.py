@@ -20,22 +20,29 @@ from torch import nn
 from lssvwm_agents.worldmodel.config import BackboneConfig, Odometry
 from lssvwm_agents.worldmodel.forked_place import ForkedPlace, forked_learn, forked_recall
 from lssvwm_agents.worldmodel.place import PlaceFeatures
-from lssvwm_agents.worldmodel.place_regression import PlaceState, Said, learn, recall
+from lssvwm_agents.worldmodel.place_regression import PlacePrior, PlaceState, Said, learn, recall
 
 LEAST_NOVELTY = 1e-4
 
 
 class PlaceMemory(nn.Module):
-    """Memory branch of one layer, for a ``grid`` of (h, w) tokens."""
+    """Memory branch of layer ``index``, for a ``grid`` of (h, w) tokens.
 
-    def __init__(self, config: BackboneConfig, grid: tuple[int, int], kind: Odometry, proprio_dim: int) -> None:
+    The first layer's is sharp and trusts every sighting, the last one's smooth and careful.
+    """
+
+    def __init__(
+        self, config: BackboneConfig, index: int, grid: tuple[int, int], kind: Odometry, proprio_dim: int
+    ) -> None:
         super().__init__()
         self.grid, self.values = grid, config.place_values
-        self.features = PlaceFeatures(config.place_features, kind, proprio_dim)
+        share = index / max(1, config.num_layers - 1)
+        length, ridge = (_between(ends, share) for ends in (config.place_lengths, config.place_ridges))
+        self.features = PlaceFeatures(config.place_features, length, kind, proprio_dim)
+        self.prior = PlacePrior(ridge, -math.log(2.0) / config.place_half_life_frames)
         self.project_in = nn.Linear(config.width, 2 * self.values, bias=False)
         self.gate_novelty = nn.Parameter(torch.zeros(2, self.values))
         self.project_out = nn.Linear(self.values, config.width, bias=False)
-        self.log_decay = -math.log(2.0) / config.place_half_life_frames
 
     def initial_state(self, batch: int, like: torch.Tensor) -> PlaceState:
         """Nothing known of any place."""
@@ -74,7 +81,7 @@ class PlaceMemory(nn.Module):
                 if isinstance(state, ForkedPlace):
                     said = forked_recall(phi, state)
                 else:
-                    said = recall(phi, state, self.log_decay)
+                    said = recall(phi, state, self.prior)
             return None, self._finish(self._split(read_only)[1], said), state
         assert write_place is not None
         v, gate = self._split(write)
@@ -87,7 +94,7 @@ class PlaceMemory(nn.Module):
             if read_only is not None and read_place is not write_place:
                 assert read_place is not None
                 asked = self.features(read_place)
-            said, read, state = learn(v, phi, asked, state, self.log_decay)
+            said, read, state = learn(v, phi, asked, state, self.prior)
         out_read = None if read_only is None else self._finish(self._split(read_only)[1], read)
         return self._finish(gate, said), out_read, state
 
@@ -102,3 +109,8 @@ class PlaceMemory(nn.Module):
         gate = gate + (novelty.to(gate.dtype) @ self.gate_novelty.to(gate.dtype))[:, :, None]
         out: torch.Tensor = self.project_out(said.values.to(gate.dtype) * F.silu(gate))
         return out.unflatten(2, self.grid)
+
+
+def _between(ends: tuple[float, float], share: float) -> float:
+    """From the first (share 0) to the second (1), in equal ratios."""
+    return ends[0] * (ends[1] / ends[0]) ** share

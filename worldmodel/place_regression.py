@@ -24,10 +24,22 @@ from dataclasses import dataclass
 
 import torch
 
-RIDGE = 0.1
-"""Prior precision of W: how much less than one sighting the prior counts."""
 CHUNK = 256
 """Frames regressed at once; changes no result."""
+
+
+@dataclass(frozen=True)
+class PlacePrior:
+    """What is believed before anything is seen, and in the end after all is forgotten.
+
+    Attributes:
+        ridge: Precision of the weights: how much the prior counts beside one sighting. Small recalls exactly,
+            large averages over what was seen nearby.
+        log_decay: Of the weights, per frame; at most 0.
+    """
+
+    ridge: float
+    log_decay: float
 
 
 @dataclass(frozen=True)
@@ -56,17 +68,17 @@ class Said:
     novelty: torch.Tensor
 
 
-def recall(phi: torch.Tensor, state: PlaceState, log_decay: float) -> Said:
+def recall(phi: torch.Tensor, state: PlaceState, prior: PlacePrior) -> Said:
     """What memory says, one frame on, about a place with features (B,1,N)."""
-    decay = math.exp(log_decay)
+    decay = math.exp(prior.log_decay)
     phi = phi.to(state.weights.dtype)
     values = decay * (phi @ state.weights.flatten(1, 2).transpose(1, 2))
     certain = decay**2 * (phi @ state.certainty * phi).sum(-1)
-    return Said(values.unflatten(2, state.weights.shape[1:3]), _novelty(phi, certain))
+    return Said(values.unflatten(2, state.weights.shape[1:3]), _novelty(phi, prior.ridge * certain))
 
 
 def learn(
-    v: torch.Tensor, phi: torch.Tensor, asked: torch.Tensor | None, state: PlaceState, log_decay: float
+    v: torch.Tensor, phi: torch.Tensor, asked: torch.Tensor | None, state: PlaceState, prior: PlacePrior
 ) -> tuple[Said, Said, PlaceState]:
     """Learn frames, one after the other.
 
@@ -75,7 +87,7 @@ def learn(
         phi: (B,T,N) features of their places, of length 1, or 0 where the place is not known.
         asked: (B,T,N) further places, each asked about just before frame t is learnt; None for the same.
         state: What is known before.
-        log_decay: Of the weights, per frame; at most 0.
+        prior: The memory's.
 
     Returns:
         What memory said about each frame's place before it learnt the frame, the same for ``asked``, and what
@@ -85,7 +97,7 @@ def learn(
     for start in range(0, v.shape[1], CHUNK):
         piece = slice(start, start + CHUNK)
         also = None if asked is None else asked[:, piece]
-        parts.append(_learn(v[:, piece], phi[:, piece], also, state, log_decay))
+        parts.append(_learn(v[:, piece], phi[:, piece], also, state, prior))
         state = parts[-1][2]
     if len(parts) == 1:
         return parts[0]
@@ -100,18 +112,18 @@ def learn(
 
 
 def _learn(
-    v: torch.Tensor, phi: torch.Tensor, asked: torch.Tensor | None, state: PlaceState, log_decay: float
+    v: torch.Tensor, phi: torch.Tensor, asked: torch.Tensor | None, state: PlaceState, prior: PlacePrior
 ) -> tuple[Said, Said, PlaceState]:
     wide, frames, tokens = state.weights.dtype, phi.shape[1], v.shape[2:]
     phi = phi.to(wide)
     time = torch.arange(1, frames + 1, device=phi.device, dtype=wide)
-    decay = torch.exp(log_decay * time)  # since the state was made
-    between = torch.exp(log_decay * (time[:, None] - time).abs())
+    decay = torch.exp(prior.log_decay * time)  # since the state was made
+    between = torch.exp(prior.log_decay * (time[:, None] - time).abs())
     through = phi @ state.certainty  # (B,T,N)
 
     def covariance(left: torch.Tensor) -> torch.Tensor:  # of what is asked with what is learnt: (B,T,T)
-        prior = between / RIDGE * (left @ phi.transpose(1, 2))
-        return prior - decay[:, None] * decay * (left @ through.transpose(1, 2))
+        at_first = between / prior.ridge * (left @ phi.transpose(1, 2))
+        return at_first - decay[:, None] * decay * (left @ through.transpose(1, 2))
 
     def expected(features: torch.Tensor) -> torch.Tensor:  # by the state alone: (B,T,S*V)
         return decay[:, None] * (features @ state.weights.flatten(1, 2).transpose(1, 2))
@@ -122,19 +134,19 @@ def _learn(
     error = torch.linalg.solve_triangular(factor, v.flatten(2).to(wide) - values, upper=False)
     values = values + torch.tril(factor, -1) @ error
     left_over = torch.diagonal(factor, dim1=1, dim2=2).square() - 1.0
-    said = read = Said(values.unflatten(2, tokens), (RIDGE * left_over).clamp(min=0.0))
+    said = read = Said(values.unflatten(2, tokens), (prior.ridge * left_over).clamp(min=0.0))
     if asked is not None:
         asked = asked.to(wide)
         cross = torch.linalg.solve_triangular(factor, covariance(asked).transpose(1, 2), upper=False)
         cross = torch.tril(cross.transpose(1, 2), -1)
         certain = decay.square() * (asked @ state.certainty * asked).sum(-1) + cross.square().sum(-1)
-        read = Said((expected(asked) + cross @ error).unflatten(2, tokens), _novelty(asked, certain))
-    to_end = (decay[-1] / decay)[:, None] / RIDGE * phi - (decay[-1] * decay)[:, None] * through
+        read = Said((expected(asked) + cross @ error).unflatten(2, tokens), _novelty(asked, prior.ridge * certain))
+    to_end = (decay[-1] / decay)[:, None] / prior.ridge * phi - (decay[-1] * decay)[:, None] * through
     gain = torch.linalg.solve_triangular(factor, to_end, upper=False)  # (B,T,N)
     weights = decay[-1] * state.weights + (error.transpose(1, 2) @ gain).unflatten(1, tokens)
     certainty = decay[-1].square() * state.certainty + gain.transpose(1, 2) @ gain
     return said, read, PlaceState(weights, certainty)
 
 
-def _novelty(phi: torch.Tensor, certain: torch.Tensor) -> torch.Tensor:
-    return (phi.square().sum(-1) - RIDGE * certain).clamp(min=0.0)
+def _novelty(phi: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
+    return (phi.square().sum(-1) - known).clamp(min=0.0)

@@ -16,7 +16,7 @@ from torch.utils import _pytree as pytree
 from lssvwm_agents.worldmodel.forked_place import MAX_FRAMES, ForkedPlace, fork_place
 from lssvwm_agents.worldmodel.forked_scan import MAX_TOKENS, ForkedScan, fork_scan
 from lssvwm_agents.worldmodel.full_attention import FrameCache
-from lssvwm_agents.worldmodel.place_regression import PlaceState
+from lssvwm_agents.worldmodel.place_regression import PlacePrior, PlaceState
 
 ScanMemory = torch.Tensor | ForkedScan
 
@@ -69,13 +69,15 @@ class WorldState:
         """Bytes held; grows with the number of frames seen only with full attention."""
         return sum(leaf.nbytes for leaf in pytree.tree_leaves(self))
 
-    def fork(self, n: int, groups: tuple[int, ...], place_log_decay: float) -> WorldState:
+    def fork(
+        self, n: int, groups: tuple[int, ...], priors: tuple[PlacePrior | None, ...]
+    ) -> WorldState:
         """As :meth:`repeat`, but the forks share long memory instead of copying it (a cache is copied).
 
         Args:
             n: Forks of every row.
             groups: Groups ``G`` of every layer's scan; 0 for a layer without.
-            place_log_decay: Of the memory of places, per frame.
+            priors: Of every layer's memory of places; None for a layer without.
         """
         own = self.materialise()
         return WorldState(
@@ -83,8 +85,8 @@ class WorldState:
             proprio=_repeat(own.proprio, n),
             proprio_known=_repeat(own.proprio_known, n),
             layers=tuple(
-                _fork(layer, n, group, place_log_decay)
-                for layer, group in zip(own.layers, groups, strict=True)
+                _fork(layer, n, group, prior)
+                for layer, group, prior in zip(own.layers, groups, priors, strict=True)
             ),
         )
 
@@ -138,7 +140,7 @@ def _repeat(tree: _Tree, n: int) -> _Tree:
     return repeated
 
 
-def _fork(layer: LayerState, n: int, groups: int, place_log_decay: float) -> LayerState:
+def _fork(layer: LayerState, n: int, groups: int, prior: PlacePrior | None) -> LayerState:
     scan: ScanMemory | FrameCache
     if groups:
         assert isinstance(layer.scan, torch.Tensor)
@@ -146,8 +148,7 @@ def _fork(layer: LayerState, n: int, groups: int, place_log_decay: float) -> Lay
     else:
         scan = _repeat(layer.scan, n)
     assert isinstance(layer.place, PlaceState)
-    known = layer.place.certainty.ndim == 3
-    place = fork_place(layer.place, n, place_log_decay) if known else _repeat(layer.place, n)
+    place = _repeat(layer.place, n) if prior is None else fork_place(layer.place, n, prior)
     return LayerState(
         scan=scan,
         angle=_repeat(layer.angle, n),
@@ -174,6 +175,6 @@ def _register(cls: type[Any], constant: tuple[str, ...] = ()) -> None:
 _register(FrameCache)
 _register(PlaceState)
 _register(ForkedScan, constant=("forks",))
-_register(ForkedPlace, constant=("forks", "log_decay"))
+_register(ForkedPlace, constant=("forks", "prior"))
 _register(LayerState)
 _register(WorldState)

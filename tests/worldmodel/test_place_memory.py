@@ -11,10 +11,11 @@ from lssvwm_agents.worldmodel import WorldModelConfig
 from lssvwm_agents.worldmodel.forked_place import fork_place, forked_learn, forked_recall
 from lssvwm_agents.worldmodel.place import PlaceFeatures, place_of
 from lssvwm_agents.worldmodel.place_memory import PlaceMemory
-from lssvwm_agents.worldmodel.place_regression import RIDGE, PlaceState, learn, recall
+from lssvwm_agents.worldmodel.place_regression import PlacePrior, PlaceState, learn, recall
 
 B, T, S, V, N = 2, 23, 3, 4, 16
-DECAY = -0.02
+RIDGE, DECAY = 0.1, -0.02
+PRIOR = PlacePrior(RIDGE, DECAY)
 
 
 def nothing(batch=B, size=N):
@@ -53,12 +54,12 @@ def kalman(v, phi, asked, log_decay):
 @pytest.mark.parametrize("log_decay", [0.0, DECAY])
 def test_parallel_regression_is_the_kalman_filter(log_decay):
     v, phi, asked = values(B, T, S, V), directions(B, T, N), directions(B, T, N, seed=1)
-    said, read, state = learn(v, phi, asked, nothing(), log_decay)
+    said, read, state = learn(v, phi, asked, nothing(), PlacePrior(RIDGE, log_decay))
     expected, weights, certainty = kalman(v, phi, asked, log_decay)
     found = (said.values, said.novelty, read.values, read.novelty)
     for one, two in zip((*found, state.weights, state.certainty), (*expected, weights, certainty), strict=True):
         torch.testing.assert_close(one, two, rtol=1e-9, atol=1e-9)
-    again, same, _ = learn(v, phi, None, nothing(), log_decay)
+    again, same, _ = learn(v, phi, None, nothing(), PlacePrior(RIDGE, log_decay))
     torch.testing.assert_close(same.values, said.values)
     torch.testing.assert_close(again.novelty, said.novelty)
 
@@ -68,10 +69,10 @@ def test_parallel_regression_is_the_kalman_filter(log_decay):
 def test_cutting_and_chunks_change_nothing(cut, chunk, monkeypatch):
     monkeypatch.setattr("lssvwm_agents.worldmodel.place_regression.CHUNK", chunk)
     v, phi, asked = values(B, T, S, V), directions(B, T, N), directions(B, T, N, seed=1)
-    _, whole, end = learn(v, phi, asked, nothing(), DECAY)
-    _, first, state = learn(v[:, :cut], phi[:, :cut], asked[:, :cut], nothing(), DECAY)
-    alone = recall(asked[:, cut : cut + 1], state, DECAY)
-    _, second, state = learn(v[:, cut:], phi[:, cut:], asked[:, cut:], state, DECAY)
+    _, whole, end = learn(v, phi, asked, nothing(), PRIOR)
+    _, first, state = learn(v[:, :cut], phi[:, :cut], asked[:, :cut], nothing(), PRIOR)
+    alone = recall(asked[:, cut : cut + 1], state, PRIOR)
+    _, second, state = learn(v[:, cut:], phi[:, cut:], asked[:, cut:], state, PRIOR)
     torch.testing.assert_close(torch.cat([first.values, second.values], 1), whole.values)
     torch.testing.assert_close(alone.values, whole.values[:, cut : cut + 1])
     torch.testing.assert_close(alone.novelty, whole.novelty[:, cut : cut + 1])
@@ -80,15 +81,15 @@ def test_cutting_and_chunks_change_nothing(cut, chunk, monkeypatch):
 
 def test_forks_say_and_learn_what_copies_do():
     v, phi = values(B, T, S, V), directions(B, T, N)
-    state = learn(v, phi, None, nothing(), DECAY)[2]
-    forks = fork_place(state, 3, DECAY)
+    state = learn(v, phi, None, nothing(), PRIOR)[2]
+    forks = fork_place(state, 3, PRIOR)
     copies = PlaceState(*(tensor.repeat_interleave(3, 0) for tensor in (state.weights, state.certainty)))
     for t in range(6):
         place, seen = directions(3 * B, 1, N, seed=10 + t), values(3 * B, 1, S, V, seed=20 + t)
         ask = directions(3 * B, 1, N, seed=30 + t)
-        assert state_distance(forked_recall(ask, forks).values, recall(ask, copies, DECAY).values) < 1e-10
+        assert state_distance(forked_recall(ask, forks).values, recall(ask, copies, PRIOR).values) < 1e-10
         one, forks = forked_learn(seen, place, forks)
-        two, _, copies = learn(seen, place, None, copies, DECAY)
+        two, _, copies = learn(seen, place, None, copies, PRIOR)
         torch.testing.assert_close(one.values, two.values)
         torch.testing.assert_close(one.novelty, two.novelty)
         assert state_distance(forks.materialise(), copies) < 1e-10
@@ -98,30 +99,31 @@ def test_as_many_places_as_features_are_kept_apart():
     """N orthogonal places, each seen once, in the weights at once: all are recalled, as the ridge allows."""
     phi = torch.eye(N, dtype=torch.float64)[torch.randperm(N)].expand(B, N, N)
     v = values(B, N, S, V)
-    _, _, state = learn(v, phi, None, nothing(), 0.0)
+    _, _, state = learn(v, phi, None, nothing(), PlacePrior(RIDGE, 0.0))
     said = torch.einsum("bsvn,btn->btsv", state.weights, phi)
     torch.testing.assert_close(said, v / (1 + RIDGE))
 
 
-def test_a_hundred_thousand_frames_leave_it_as_precise_as_before():
+@pytest.mark.parametrize("ridge", [0.01, 0.3])
+def test_a_hundred_thousand_frames_leave_it_as_precise_as_before(ridge):
     """In float32, over and over the same few places: covariance stays a covariance, old places stay known."""
     phi, v = directions(B, 300, N).float(), values(B, 300, S, V).float()
-    log_decay = -math.log(2.0) / 20000
-    state = learn(v, phi, None, PlaceState(torch.zeros(B, S, V, N), torch.zeros(B, N, N)), log_decay)[2]
+    prior = PlacePrior(ridge, -math.log(2.0) / 20000)
+    state = learn(v, phi, None, PlaceState(torch.zeros(B, S, V, N), torch.zeros(B, N, N)), prior)[2]
     few = torch.arange(256) % 3
     for _ in range(390):
-        state = learn(v[:, few], phi[:, few], None, state, log_decay)[2]
-    spectrum = torch.linalg.eigvalsh(torch.eye(N) / RIDGE - state.certainty)
+        state = learn(v[:, few], phi[:, few], None, state, prior)[2]
+    spectrum = torch.linalg.eigvalsh(torch.eye(N) / ridge - state.certainty)
     assert torch.isfinite(state.weights).all() and float(spectrum.min()) > 0
-    assert float(spectrum.max()) < 1 / RIDGE * 1.001
+    assert float(spectrum.max()) < 1 / ridge * 1.001
     for t in range(3):
-        said = recall(phi[:, t : t + 1], state, log_decay)
+        said = recall(phi[:, t : t + 1], state, prior)
         assert float(said.novelty.max()) < 0.01
         torch.testing.assert_close(said.values, v[:, t : t + 1], rtol=0.0, atol=0.05)
 
 
 def test_features_are_a_kernel_of_distance_and_heading():
-    features = PlaceFeatures(512, "pose", 4).double()
+    features = PlaceFeatures(512, 0.1, "pose", 4).double()
 
     def at(x, y, degrees):
         angle = math.radians(degrees)
@@ -150,7 +152,7 @@ def test_unknown_places_are_neither_learnt_nor_asked():
 
 def test_gradients_reach_the_place():
     """A planner that differentiates asks how what is seen changes with where the agent is."""
-    memory = PlaceMemory(micro_config(place_features=8, place_values=4).backbone, (2, 2), "vector", 2).double()
+    memory = PlaceMemory(micro_config(place_features=8, place_values=4).backbone, 0, (2, 2), "vector", 2).double()
     tokens, place = values(1, 4, 2, 2, 8), values(1, 4, 3, seed=8)
     place[..., -1] = 1.0
     state = memory(tokens, None, memory.initial_state(1, tokens), place, None)[2]
@@ -168,6 +170,8 @@ def test_gradients_reach_the_place():
         ({"place_features": 7}, "place_features"),
         ({"place_features": -2}, "place_features"),
         ({"place_values": 0}, "place_values"),
+        ({"place_lengths": (0.1, 0.0)}, "place_lengths"),
+        ({"place_ridges": (0.1,)}, "place_ridges"),
         ({"place_half_life_frames": 0.0}, "place_half_life_frames"),
     ],
 )
