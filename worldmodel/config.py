@@ -322,7 +322,11 @@ def tiny(**overrides: object) -> WorldModelConfig:
 
     A token stands for 128 latent numbers: a narrower stack would be a bottleneck.
     """
-    defaults: dict[str, object] = {"backbone": BackboneConfig(width=128, block_sizes=(1, 2, 1))}
+    defaults: dict[str, object] = {
+        "backbone": BackboneConfig(
+            width=128, block_sizes=(1, 2, 1), place_features=256, place_values=128
+        )
+    }
     return WorldModelConfig(**{**defaults, **overrides})  # type: ignore[arg-type]
 
 

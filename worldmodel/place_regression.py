@@ -131,21 +131,28 @@ def _learn(
     noisy = covariance(phi) + torch.eye(frames, device=phi.device, dtype=wide)
     factor = torch.linalg.cholesky_ex(noisy).L if frames > 1 else torch.sqrt(noisy)
     values = expected(phi)
-    error = torch.linalg.solve_triangular(factor, v.flatten(2).to(wide) - values, upper=False)
+    error = _solve(factor, v.flatten(2).to(wide) - values)
     values = values + torch.tril(factor, -1) @ error
     left_over = torch.diagonal(factor, dim1=1, dim2=2).square() - 1.0
     said = read = Said(values.unflatten(2, tokens), (prior.ridge * left_over).clamp(min=0.0))
     if asked is not None:
         asked = asked.to(wide)
-        cross = torch.linalg.solve_triangular(factor, covariance(asked).transpose(1, 2), upper=False)
+        cross = _solve(factor, covariance(asked).transpose(1, 2))
         cross = torch.tril(cross.transpose(1, 2), -1)
         certain = decay.square() * (asked @ state.certainty * asked).sum(-1) + cross.square().sum(-1)
         read = Said((expected(asked) + cross @ error).unflatten(2, tokens), _novelty(asked, prior.ridge * certain))
     to_end = (decay[-1] / decay)[:, None] / prior.ridge * phi - (decay[-1] * decay)[:, None] * through
-    gain = torch.linalg.solve_triangular(factor, to_end, upper=False)  # (B,T,N)
+    gain = _solve(factor, to_end)  # (B,T,N)
     weights = decay[-1] * state.weights + (error.transpose(1, 2) @ gain).unflatten(1, tokens)
     certainty = decay[-1].square() * state.certainty + gain.transpose(1, 2) @ gain
     return said, read, PlaceState(weights, certainty)
+
+
+def _solve(factor: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    """Lower triangles (B,T,T), one frame being a division."""
+    if factor.shape[-1] == 1:
+        return right / factor
+    return torch.linalg.solve_triangular(factor, right, upper=False)
 
 
 def _novelty(phi: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
