@@ -83,9 +83,7 @@ def overrides(words: list[str]) -> dict[str, object]:
     pairs = [word.split("=", 1) for word in words]
     if any(len(pair) < 2 or not pair[1] for pair in pairs):
         raise SystemExit(f"--backbone takes words of the form name=value, got {' '.join(words)}")
-    return {
-        name: ast.literal_eval(value) if value[0] in "0123456789(TF" else value for name, value in pairs
-    }
+    return {name: ast.literal_eval(value) if value[0] in "0123456789(TF" else value for name, value in pairs}
 
 
 def main() -> None:

@@ -4,6 +4,7 @@
 target that pays, without noise. ``explorer``: shortest paths to random cells, with noise and looking around.
 ``forager``: an explorer that heads for the paying target with probability one half, for data rich in rewards.
 ``wanderer``: a forager that now and then makes held random moves, so that anything is tried anywhere.
+``guesser``: shortest paths to random targets, whichever pays: both ends of the cue corridor equally often.
 All are batched and deterministic given their seeds.
 """
 
@@ -22,20 +23,22 @@ from lssvwm_agents.envs.hashing import below, chance, hash_bits
 from lssvwm_agents.envs.maze_config import (
     HEADING_UNITS,
     NUM_DISCRETE_ACTIONS,
+    TOUCH_RADIUS,
     MazeConfig,
 )
 from lssvwm_agents.envs.maze_layouts import cue_geometry
 from lssvwm_agents.envs.raycast_maze import MazeState, heading_vectors
 
-POLICY_NAMES = ("random", "held_random", "explorer", "oracle", "forager", "wanderer")
+POLICY_NAMES = ("random", "held_random", "explorer", "oracle", "forager", "wanderer", "guesser")
 
-_ACTION, _NOISE, _GOAL, _SPIN, _SPIN_LENGTH, _SPIN_SIDE, _FORAGE, _WANDER = range(101, 109)
+_ACTION, _NOISE, _GOAL, _SPIN, _SPIN_LENGTH, _SPIN_SIDE, _FORAGE, _WANDER, _CARELESS = range(101, 110)
 _NOISE_PROBABILITY = 0.12
 _SPIN_AT_GOAL, _SPIN_ANYWHERE = 0.25, 0.004
 _TURNS_WHILE_MOVING = 4.5  # a larger heading error, in turns of one step, is first reduced on the spot
 _FORAGE_PROBABILITY = 0.5
 _HELD_MOVES = 4
 _WANDER_MOVES, _WANDER_PROBABILITY = 16, 0.5
+_CARELESS_PROBABILITY = 0.5
 _FORWARD, _LEFT, _RIGHT, _FORWARD_LEFT, _FORWARD_RIGHT = 1, 2, 3, 4, 5
 
 
@@ -212,14 +215,14 @@ class ExplorerPolicy(_Policy):
         config, grid, seed, count = self.config, self.config.grid_size, carry.seed, carry.count
         free = walkable(config, state)
         fresh = (carry.maze != state.seed) | (state.step_count == 0) | (carry.goal < 0)
-        reached = (carry.goal == _flat_cell(state.position, grid)) & ~fresh
+        reached = self._reached(state, carry.goal) & ~fresh
         goal = torch.where(fresh | reached, self._new_goal(state, free, seed, count), carry.goal)
         spin = torch.where(fresh, 0, carry.spin)
         spin = torch.where(spin == 0, self._new_spin(seed, count, reached), spin)
 
         action = steer(config, state, free, goal, _center(goal, grid))
         random = _uniform_action(config, seed, count)
-        noise = chance(hash_bits(seed, _NOISE, count), _NOISE_PROBABILITY)
+        noise = self._new_noise(seed, count)
         left = spin > 0
         if config.continuous:
             turn = torch.stack([torch.zeros_like(action[:, 0]), torch.where(left, 1.0, -1.0)], dim=1)
@@ -230,6 +233,14 @@ class ExplorerPolicy(_Policy):
         return action, PolicyCarry(
             seed=seed, count=count + 1, goal=goal, spin=spin - spin.sign(), maze=state.seed
         )
+
+    def _reached(self, state: MazeState, goal: Tensor) -> Tensor:
+        """Whether the agent is at its goal (B,) int64: (B,) bool."""
+        return goal == _flat_cell(state.position, self.config.grid_size)
+
+    def _new_noise(self, seed: Tensor, count: Tensor) -> Tensor:
+        """Whether a random action is made now: (B,) bool."""
+        return chance(hash_bits(seed, _NOISE, count), _NOISE_PROBABILITY)
 
     def _new_goal(self, state: MazeState, free: Tensor, seed: Tensor, count: Tensor) -> Tensor:
         """A random free cell, or the paying target's: (B,) int64."""
@@ -272,6 +283,34 @@ class WandererPolicy(ForagerPolicy):
         return torch.where(wander[:, None] if self.config.continuous else wander, random, action), after
 
 
+class GuesserPolicy(ExplorerPolicy):
+    """Shortest paths to random targets, whichever pays; half of the seeds as noisily as the explorer.
+
+    In the cue corridor that is past the cue, to the gate until it opens, and to either end, whatever the cue
+    said.
+    """
+
+    def _reached(self, state: MazeState, goal: Tensor) -> Tensor:
+        offset = _center(goal, self.config.grid_size) - state.position
+        return (offset * offset).sum(-1) < TOUCH_RADIUS**2
+
+    def _new_goal(self, state: MazeState, free: Tensor, seed: Tensor, count: Tensor) -> Tensor:
+        number = below(hash_bits(seed, _GOAL, count), self.config.num_targets)
+        point = state.target_position.gather(1, number[:, None, None].expand(-1, 1, 2))[:, 0]
+        return _flat_cell(point, self.config.grid_size)
+
+    def _new_noise(self, seed: Tensor, count: Tensor) -> Tensor:
+        return super()._new_noise(seed, count) & _careless(seed)
+
+    def _new_spin(self, seed: Tensor, count: Tensor, at_goal: Tensor) -> Tensor:
+        return torch.where(_careless(seed), super()._new_spin(seed, count, at_goal), 0)
+
+
+def _careless(seed: Tensor) -> Tensor:
+    """Which seeds (B,) int64 make a guesser noisy: (B,) bool."""
+    return chance(hash_bits(seed, _CARELESS), _CARELESS_PROBABILITY)
+
+
 _POLICIES: dict[str, Callable[[MazeConfig], ScriptedPolicy]] = {
     "random": RandomPolicy,
     "held_random": HeldRandomPolicy,
@@ -279,6 +318,7 @@ _POLICIES: dict[str, Callable[[MazeConfig], ScriptedPolicy]] = {
     "oracle": OraclePolicy,
     "forager": ForagerPolicy,
     "wanderer": WandererPolicy,
+    "guesser": GuesserPolicy,
 }
 
 

@@ -1,7 +1,8 @@
 """What the model is compared with: the same code, data and parameter count, another memory.
 
-Each baseline is a configuration made from a base configuration. Where a memory has more or fewer parameters
-than the base's, the MLPs are made narrower or wider until the counts agree.
+Each baseline is a configuration made from a base configuration; all but ``ours``, ``ours_rotary`` and
+``places_only`` leave the base's memory of places out. Where a memory has more or fewer parameters than the
+base's, the MLPs are made narrower or wider until the counts agree.
 """
 
 from __future__ import annotations
@@ -16,15 +17,16 @@ from lssvwm_agents.worldmodel import BackboneConfig, WorldModel, WorldModelConfi
 TOLERANCE = 0.03
 """Largest relative difference of a baseline's parameter count from its base's."""
 _LEAST_MLP = 0.5  # of the base's width: a narrower MLP would be a handicap of its own
+_WITHOUT_PLACES: dict[str, object] = {"place_features": 0, "place_keys": False}
 
 
-def ours_ssd(base: WorldModelConfig) -> WorldModelConfig:
-    """Block-wise scan with Mamba-2's recurrence."""
-    return _matched(base, memory="block_scan", recurrence="ssd")
+def ours(base: WorldModelConfig) -> WorldModelConfig:
+    """The base as it is: block-wise scan and, if it has one, memory of places."""
+    return base
 
 
 def ours_rotary(base: WorldModelConfig) -> WorldModelConfig:
-    """Block-wise scan whose keys rotate (Mamba-3).
+    """As :func:`ours`, the keys of the block-wise scan rotating (Mamba-3).
 
     Its keys are per head and its rotations are parameters too: where the MLPs cannot pay for them, the state
     is made smaller, by as little as will do.
@@ -37,14 +39,41 @@ def ours_rotary(base: WorldModelConfig) -> WorldModelConfig:
     return _first_matched(base, tries)
 
 
+def scan_only(base: WorldModelConfig) -> WorldModelConfig:
+    """Block-wise scan with Mamba-2's recurrence, as in the paper, without the memory of places."""
+    return _matched(base, memory="block_scan", recurrence="ssd", **_WITHOUT_PLACES)
+
+
+def scan_place_keys(base: WorldModelConfig) -> WorldModelConfig:
+    """As :func:`scan_only`, the keys per head and rotated by the odometry.
+
+    Raises:
+        ValueError: If the base has no odometry, or the MLPs cannot pay for the keys.
+    """
+    changes = {**_WITHOUT_PLACES, "place_keys": True, "num_groups": base.backbone.num_heads}
+    return _matched(base, memory="block_scan", recurrence="ssd", **changes)
+
+
+def places_only(base: WorldModelConfig) -> WorldModelConfig:
+    """Memory of places with local attention, without the block-wise scan.
+
+    Raises:
+        ValueError: If the base has no memory of places.
+    """
+    if not base.backbone.place_features:
+        raise ValueError("`place_features` of the base must be above 0, got 0.")
+    return _matched(base, memory="none", place_keys=False)
+
+
 def window_only(base: WorldModelConfig) -> WorldModelConfig:
     """Local attention alone: what left the windows of all layers is forgotten."""
-    return _matched(base, memory="none")
+    return _matched(base, memory="none", **_WITHOUT_PLACES)
 
 
 def frame_scan(base: WorldModelConfig) -> WorldModelConfig:
     """One scan over all tokens of each frame, in every layer (Mamba-2 with local attention)."""
-    return _matched(base, memory="block_scan", block_sizes=(base.grid_size,) * base.backbone.num_layers)
+    whole = (base.grid_size,) * base.backbone.num_layers
+    return _matched(base, memory="block_scan", block_sizes=whole, **_WITHOUT_PLACES)
 
 
 def frame_scan_large_state(base: WorldModelConfig) -> WorldModelConfig:
@@ -64,7 +93,13 @@ def frame_scan_large_state(base: WorldModelConfig) -> WorldModelConfig:
     state_dim = 2 * round(target / per_dim / 2)
     heads = backbone.num_heads
     tries = [
-        {"recurrence": "ssd", "block_sizes": whole, "state_dim": state_dim, "num_groups": groups}
+        {
+            "recurrence": "ssd",
+            "block_sizes": whole,
+            "state_dim": state_dim,
+            "num_groups": groups,
+            **_WITHOUT_PLACES,
+        }
         for groups in range(backbone.num_groups, 0, -1)
         if heads % groups == 0
     ]
@@ -73,19 +108,23 @@ def frame_scan_large_state(base: WorldModelConfig) -> WorldModelConfig:
 
 def blocks_1x1(base: WorldModelConfig) -> WorldModelConfig:
     """A scan of its own for every token of the grid, in every layer."""
-    return _matched(base, memory="block_scan", block_sizes=(1,) * base.backbone.num_layers)
+    single = (1,) * base.backbone.num_layers
+    return _matched(base, memory="block_scan", block_sizes=single, **_WITHOUT_PLACES)
 
 
 def full_attention(base: WorldModelConfig) -> WorldModelConfig:
     """Causal attention over all past frames with a cache, in place of the scan."""
-    return _matched(base, memory="full_attention")
+    return _matched(base, memory="full_attention", **_WITHOUT_PLACES)
 
 
 BASELINES: dict[str, Callable[[WorldModelConfig], WorldModelConfig]] = {
     function.__name__: function
     for function in (
-        ours_ssd,
+        ours,
         ours_rotary,
+        scan_only,
+        scan_place_keys,
+        places_only,
         window_only,
         frame_scan,
         frame_scan_large_state,
@@ -99,7 +138,7 @@ BASELINES: dict[str, Callable[[WorldModelConfig], WorldModelConfig]] = {
 def parameter_count(config: WorldModelConfig) -> int:
     """Parameters that take part in a prediction, tokenizer included.
 
-    Without memory a third of every layer's modulation belongs to the absent branch; it is not counted.
+    Without scan and full attention, the part of every layer's modulation that is theirs is not counted.
     """
     with torch.device("meta"):
         model = WorldModel(config)

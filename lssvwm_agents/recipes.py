@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from lssvwm_agents.data.online import MazeShare
+from lssvwm_agents.envs.maze_config import MAX_CUE_DELAY, MIN_CUE_DELAY
 from lssvwm_agents.envs.raycast_maze import MazeConfig
 from lssvwm_agents.trainers.config import TokenizerTrainingConfig, TrainingConfig
 from lssvwm_agents.worldmodel.config import (
@@ -20,16 +22,24 @@ from lssvwm_agents.worldmodel.config import (
 )
 from lssvwm_agents.worldmodel.objectives import ObjectiveConfig, TokenizerLossConfig
 
+CUE_BRANCH_FRAMES = 12
+"""Frames from a cue corridor's junction to either end, with a few to spare."""
+
 
 @dataclass(frozen=True)
 class DataConfig:
     """Episodes rendered for training; what comes from a store needs only ``num_validation_store_episodes``.
 
+    In a cue corridor an episode ends in either branch, some 8 frames after its delay: windows of the
+    curriculum must be longer than that to hold both the cue and what came of it.
+
     Attributes:
         num_envs: Episodes held, each in its own maze.
         episode_length: Frames of each.
-        policies: Scripted policies, in equal shares.
+        policies: Scripted policies, in equal shares; the corridors have the guesser.
         maze_sizes: Sizes mixed in equal shares; empty for the maze's own.
+        cue_share: Share of the episodes, in [0, 1), that are played in cue corridors.
+        cue_delays: Delays of the corridors in frames, in equal shares.
         refresh_every: Updates after which a share of the episodes is rendered anew; 0 for never.
         refresh_share: That share.
         envs_at_once: Mazes stepped together while rendering.
@@ -41,6 +51,8 @@ class DataConfig:
     episode_length: int = 512
     policies: tuple[str, ...] = ("forager",)
     maze_sizes: tuple[int, ...] = ()
+    cue_share: float = 0.0
+    cue_delays: tuple[int, ...] = (32, 64, 128, 256)
     refresh_every: int = 0
     refresh_share: float = 0.25
     envs_at_once: int = 4096
@@ -52,6 +64,19 @@ class DataConfig:
             raise ValueError(
                 "`num_envs` must be at least 1, `episode_length` at least 2 and `policies` not empty, got "
                 f"{self.num_envs}, {self.episode_length} and {self.policies}."
+            )
+        if not 0.0 <= self.cue_share < 1.0:
+            raise ValueError(f"`cue_share` must be in [0, 1), got {self.cue_share}.")
+        if not self.cue_delays or not all(MIN_CUE_DELAY <= d <= MAX_CUE_DELAY for d in self.cue_delays):
+            raise ValueError(
+                f"`cue_delays` must be one or more in [{MIN_CUE_DELAY}, {MAX_CUE_DELAY}], "
+                f"got {self.cue_delays}."
+            )
+        if self.cue_share > 0 and self.episode_length < max(self.cue_delays) + CUE_BRANCH_FRAMES:
+            raise ValueError(
+                f"`episode_length` must be at least {CUE_BRANCH_FRAMES} frames more than the longest of "
+                f"`cue_delays`, so that corridors come to their end, got {self.episode_length} and "
+                f"{self.cue_delays}."
             )
 
 
@@ -80,13 +105,23 @@ class Experiment:
     training: TrainingConfig = field(default_factory=TrainingConfig)
 
     @property
-    def mazes(self) -> list[MazeConfig]:
-        """The mazes whose episodes are mixed."""
+    def mazes(self) -> list[MazeConfig] | list[MazeShare]:
+        """The mazes whose episodes are mixed; with their shares if cue corridors are among them."""
         # As many targets as is usual for the size, unless the maze has an unusual number.
         usual = self.maze.num_targets == MazeConfig(size=self.maze.size, task=self.maze.task).num_targets
         targets = 0 if usual else self.maze.num_targets
-        return [replace(self.maze, size=size, num_targets=targets) for size in self.data.maze_sizes] or [
+        mazes = [replace(self.maze, size=size, num_targets=targets) for size in self.data.maze_sizes] or [
             self.maze
+        ]
+        share, delays = self.data.cue_share, self.data.cue_delays
+        if share == 0:
+            return mazes
+        corridors = [
+            replace(self.maze, task="cue", cue_delay=delay, num_targets=0, max_episode_steps=0)
+            for delay in delays
+        ]
+        return [MazeShare(maze, (1 - share) / len(mazes)) for maze in mazes] + [
+            MazeShare(corridor, share / len(delays), ("guesser",)) for corridor in corridors
         ]
 
 
@@ -126,7 +161,7 @@ def maze_tiny() -> Experiment:
         name="maze-tiny",
         maze=MazeConfig(size=7),
         data=DataConfig(num_envs=8192, policies=("forager", "wanderer")),
-        model=tiny(),
+        model=tiny(visual_odometry=True),
         tokenizer_training=TokenizerTrainingConfig(
             updates=4000, learning_rate=1e-3, frames_per_batch=512, num_frames=65536, validate_every=1000
         ),
@@ -156,7 +191,7 @@ def maze_small() -> Experiment:
     return Experiment(
         name="maze-small",
         maze=MazeConfig(size=9),
-        model=small(),
+        model=small(visual_odometry=True),
         tokenizer_training=TokenizerTrainingConfig(updates=20000, learning_rate=5e-4, num_frames=131072),
         objective=ObjectiveConfig(rollout_weight=0.5),
         training=TrainingConfig(
@@ -175,6 +210,28 @@ def maze_small() -> Experiment:
     )
 
 
+def memory_cue() -> Experiment:
+    """`maze-tiny` on mazes and cue corridors in equal shares, minutes on one GPU: the event memory figure."""
+    base = maze_tiny()
+    # Windows that end a few frames after the end of the corridors of one delay each: the last frames, which
+    # rollouts imagine, are those of its branches.
+    lengths = [delay + CUE_BRANCH_FRAMES for delay in base.data.cue_delays]
+    starts = (0.0, 0.1, 0.2, 0.3, 0.5, 0.55, 0.6, 0.7)
+    return replace(
+        base,
+        name="memory-cue",
+        data=replace(base.data, cue_share=0.5),
+        training=replace(
+            base.training,
+            updates=10000,
+            curriculum=tuple(zip(starts, lengths * 2, strict=True)),
+            memory_replay=0.2,
+            # Whoever waits at the gate revisits most: corridors would crowd out the mazes.
+            priority=0.0,
+        ),
+    )
+
+
 def maze_debug() -> Experiment:
     """A toy that goes through everything in less than a minute on a CPU; it learns little."""
     return Experiment(
@@ -186,6 +243,7 @@ def maze_debug() -> Experiment:
             backbone=BackboneConfig(
                 width=32, conditioning_width=16, block_sizes=(2, 1), head_dim=16, state_dim=16, window=2
             ),
+            visual_odometry=True,
         ),
         tokenizer_training=TokenizerTrainingConfig(
             updates=40,
@@ -219,6 +277,7 @@ def maze_debug() -> Experiment:
 RECIPES: dict[str, Callable[[], Experiment]] = {
     "maze-tiny": maze_tiny,
     "maze-small": maze_small,
+    "memory-cue": memory_cue,
     "maze-debug": maze_debug,
 }
 """Recipes by the name that ``lssvwm train --recipe`` takes."""

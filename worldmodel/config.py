@@ -232,6 +232,8 @@ class WorldModelConfig:
         proprio_dim: Width of the odometry vector; 0 for a model from actions alone.
         odometry: ``pose`` if its first four numbers are position ahead and to the left of the first frame,
             sine and cosine of the heading; ``vector`` for any other.
+        visual_odometry: Whether the model learns to see its own motion between two frames, so that it needs
+            odometry for training alone; without effect where odometry is no ``pose``.
         objective: ``teacher_forcing`` (denoising frames only read memory) or ``diffusion_forcing``.
         denoiser: ``stream`` (noisy tokens go through the backbone's own layers) or ``diffusers`` (a
             transformer of that package gets what the layers read from memory; needs ``teacher_forcing``).
@@ -251,6 +253,7 @@ class WorldModelConfig:
     discrete_actions: bool = True
     proprio_dim: int = 4
     odometry: Odometry = "vector"
+    visual_odometry: bool = False
     objective: Objective = "teacher_forcing"
     denoiser: Denoiser = "stream"
     transformer: TransformerConfig = field(default_factory=TransformerConfig)
@@ -307,6 +310,11 @@ class WorldModelConfig:
         )
 
     @property
+    def sees_motion(self) -> bool:
+        """Whether the model can do without odometry, by visual odometry."""
+        return self.visual_odometry and self.odometry == "pose" and self.proprio_dim > 0
+
+    @property
     def grid_size(self) -> int:
         """Tokens along one edge of a frame."""
         return self.tokenizer.latent_size // self.patch_size
@@ -323,9 +331,7 @@ def tiny(**overrides: object) -> WorldModelConfig:
     A token stands for 128 latent numbers: a narrower stack would be a bottleneck.
     """
     defaults: dict[str, object] = {
-        "backbone": BackboneConfig(
-            width=128, block_sizes=(1, 2, 1), place_features=256, place_values=128
-        )
+        "backbone": BackboneConfig(width=128, block_sizes=(1, 2, 1), place_features=256, place_values=128)
     }
     return WorldModelConfig(**{**defaults, **overrides})  # type: ignore[arg-type]
 

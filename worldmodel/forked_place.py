@@ -1,4 +1,4 @@
-"""Many futures of one past, for the memory of places: forks share what is known, and keep only their own frames.
+"""Many futures of one past, for the memory of places: forks share what is known and keep their own frames.
 
 As `forked_scan` does for the scan: a private copy of W and P would have to be read and written for every
 imagined frame of every fork. Here a query meets the shared regression once, and each own frame through a
@@ -53,11 +53,15 @@ class ForkedPlace:
         certainty = self.base.certainty.repeat_interleave(self.forks, dim=0)
         time = torch.arange(1, self.frames + 1, device=self.phi.device, dtype=self.phi.dtype)
         decay = torch.exp(self.prior.log_decay * time)
-        last = torch.exp(torch.as_tensor(self.prior.log_decay * self.frames, dtype=decay.dtype, device=decay.device))
-        to_end = (last / decay)[:, None] / self.prior.ridge * self.phi - (last * decay)[:, None] * self.through
+        last = torch.exp(
+            torch.as_tensor(self.prior.log_decay * self.frames, dtype=decay.dtype, device=decay.device)
+        )
+        to_end = (last / decay)[:, None] / self.prior.ridge * self.phi - (last * decay)[
+            :, None
+        ] * self.through
         gain = self.inverse @ to_end
         return PlaceState(
-            last * weights + (self.error.transpose(1, 2) @ gain).unflatten(1, weights.shape[1:3]),
+            last * weights + torch.unflatten(self.error.transpose(1, 2) @ gain, 1, weights.shape[1:3]),
             last.square() * certainty + gain.transpose(1, 2) @ gain,
         )
 
@@ -103,7 +107,7 @@ def forked_learn(v: torch.Tensor, phi: torch.Tensor, fork: ForkedPlace) -> tuple
 
 
 def _ask(phi: torch.Tensor, fork: ForkedPlace) -> tuple[Said, torch.Tensor, torch.Tensor]:
-    """What is said of (R,1,N), its row (R,1,L) of the Cholesky factor, and (R,1,N) times the base's certainty."""
+    """What is said of (R,1,N), its row (R,1,L) of the Cholesky factor, and it times the base's certainty."""
     batch, tokens = fork.base.weights.shape[0], fork.base.weights.shape[1:3]
     phi = phi.to(fork.base.weights.dtype)
     grouped = phi.reshape(batch, fork.forks, -1)  # all forks of a past are one matrix product
@@ -120,4 +124,4 @@ def _ask(phi: torch.Tensor, fork: ForkedPlace) -> tuple[Said, torch.Tensor, torc
     values = here * known + row @ fork.error
     certain = here.square() * (through * phi).sum(-1) + row.square().sum(-1)
     novelty = (phi.square().sum(-1) - fork.prior.ridge * certain).clamp(min=0.0)
-    return Said(values.unflatten(2, tokens), novelty), row, through
+    return Said(torch.unflatten(values, 2, tokens), novelty), row, through

@@ -68,6 +68,7 @@ class Heads(nn.Module):
         num_bins: int,
         value: bool,
         odometry: Odometry = "vector",
+        latent_dim: int = 0,
     ) -> None:
         super().__init__()
         self.two_hot = TwoHot(num_bins)
@@ -80,6 +81,10 @@ class Heads(nn.Module):
             inputs = feature_dim + OdometryHead.input_dim(odometry, proprio_dim) + action_dim
             mlp = _mlp(inputs, hidden, OdometryHead.change_dim(odometry, proprio_dim))
             self.proprio = OdometryHead(mlp, odometry, proprio_dim)
+        self.visual_odometry: nn.Sequential | None = None  # from two latents and the action between them
+        if latent_dim:
+            change = OdometryHead.change_dim(odometry, proprio_dim)
+            self.visual_odometry = _mlp(2 * latent_dim + action_dim, hidden, change)
         nn.init.zeros_(self.continuation.weight)
         nn.init.constant_(self.continuation.bias, 4.0)
 

@@ -77,7 +77,9 @@ class Layer(nn.Module):
         r = _Branches(read, self.modulation, self.width, self.branches) if read is not None else None
         scan, angle, keys, values = state.scan, state.angle, state.keys, state.values
         if self.scan is not None:
-            out_w, out_r, scan, angle = self.scan(_enter(w, 0), _enter(r, 0), scan, angle, _place(write), _place(read))
+            out_w, out_r, scan, angle = self.scan(
+                _enter(w, 0), _enter(r, 0), scan, angle, _place(write), _place(read)
+            )
             _leave(w, out_w, 0)
             _leave(r, out_r, 0)
         elif self.full_attention is not None:

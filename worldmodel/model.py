@@ -5,6 +5,7 @@ poses, one frame at a time, differentiable, and with heads for reward, continuat
 """
 
 # No postponed evaluation of annotations here: the hub mixin reads the type of `config` to rebuild it.
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -77,6 +78,7 @@ class WorldModel(
             config.num_bins,
             config.value_head,
             config.odometry,
+            math.prod(config.tokenizer.latent_shape) if config.sees_motion else 0,
         )
 
     @property
@@ -108,6 +110,9 @@ class WorldModel(
             features=zeros(batch_size, self.feature_dim),
             proprio=zeros(batch_size, self.config.proprio_dim),
             proprio_known=zeros(batch_size),
+            latent=zeros(
+                batch_size, *(self.config.tokenizer.latent_shape if self.config.sees_motion else (0,))
+            ),
         )
 
     def repeat(self, state: WorldState, n: int) -> WorldState:
@@ -130,7 +135,8 @@ class WorldModel(
             state: Of ``B`` episodes.
             frames: (B,T,3,H,W) in [0, 1].
             actions: (B,T,A); ``actions[:, t]`` led to frame t.
-            proprio: (B,T,P) odometry, or None where there is none.
+            proprio: (B,T,P) odometry, or None where there is none: then a model with visual odometry sees its
+                own motion, and any other is told that it is not known.
             action_known: (B,T) False where no action led to the frame (the first after a reset). Default: for
                 discrete actions, where the row is not all zeros; for continuous ones, everywhere.
 
@@ -164,6 +170,8 @@ class WorldModel(
         self._check_actions(actions, (batch, time))
         if batch != state.batch_size:
             raise ValueError(f"frames must have the state's batch size {state.batch_size}, got {batch}.")
+        if proprio is None and self.config.sees_motion:
+            proprio = self.see_motion(state, latents, actions)
         known = latents.new_full((batch, time), float(proprio is not None))
         if proprio is None:
             proprio = latents.new_zeros(batch, time, self.config.proprio_dim)
@@ -212,6 +220,37 @@ class WorldModel(
         assert head is not None
         change = head.predict(features, self.backbone.conditioning.standardise(proprio), action)
         return head.apply_change(proprio, change).to(proprio.dtype), change
+
+    def see_change(self, before: torch.Tensor, after: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
+        """Standardised change of odometry between latents (...,C,h,w) with an action (...,A) between them."""
+        head = self.heads.visual_odometry
+        assert head is not None
+        seen = [before.flatten(-3), after.flatten(-3), action.to(after.dtype)]
+        change: torch.Tensor = head(torch.cat(seen, dim=-1))
+        return change
+
+    def see_motion(self, state: WorldState, latents: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
+        """Odometry (B,T,P) of frames that came without: motion seen from frame to frame, added up.
+
+        An episode's first frame is where its odometry begins: ahead 0, left 0, heading 0, all else 0.
+
+        Args:
+            state: Before the frames; where its odometry is not known, the first of them begins an episode.
+            latents: (B,T,C,h,w).
+            actions: (B,T,A).
+        """
+        head = self.heads.proprio
+        assert head is not None
+        before = torch.cat([state.latent[:, None].to(latents.dtype), latents[:, :-1]], dim=1)
+        changes = self.see_change(before, latents, actions)
+        origin = torch.zeros_like(state.proprio)
+        origin[:, 3] = 1.0
+        began = state.proprio_known[:, None] > 0
+        pose = torch.where(began, head.apply_change(state.proprio, changes[:, 0]).to(origin.dtype), origin)
+        poses = [pose]
+        for t in range(1, latents.shape[1]):
+            poses.append(head.apply_change(poses[-1], changes[:, t]).to(origin.dtype))
+        return torch.stack(poses, dim=1)
 
     # --- imagined frames --------------------------------------------------------------------------
 
@@ -378,6 +417,7 @@ class WorldModel(
             features=out.features[:, -1].to(state.features.dtype),
             proprio=frames.proprio[:, -1],
             proprio_known=frames.proprio_known[:, -1],
+            latent=frames.latents[:, -1].to(state.latent.dtype) if self.config.sees_motion else state.latent,
             layers=out.layers,
         )
         return after, out.features

@@ -173,12 +173,15 @@ def world_model_loss(
     parts = {"denoising": denoising, **_outcome_losses(model, batch, features, valid, draws)}
     if model.heads.proprio is not None:
         parts["proprio"] = _odometry_loss(model, batch, proprio, features, valid, draws)
+    if model.heads.visual_odometry is not None:
+        parts["visual_odometry"] = _visual_odometry_loss(model, batch, proprio, draws)
     weights = {
         "denoising": 1.0,
         "reward": config.reward_weight,
         "continuation": config.continuation_weight,
         "value": config.value_weight,
         "proprio": config.proprio_weight,
+        "visual_odometry": config.proprio_weight,
     }
     total = torch.stack([weights[name] * value for name, value in parts.items()]).sum()
     if config.rollout_weight > 0:
@@ -199,7 +202,7 @@ def _hide_inputs(
     hide_action = u < config.action_dropout
     hide_proprio = u > 1.0 - config.proprio_dropout
     proprio = batch.proprio
-    if proprio is None:
+    if proprio is None or model.config.proprio_dim == 0:
         proprio = batch.latents.new_zeros(rows, time, model.config.proprio_dim)
     if model.config.proprio_dim == 0 or batch.proprio is None:
         hide_action = torch.zeros_like(hide_action)
@@ -296,6 +299,19 @@ def _odometry_loss(
     error = (change.float() - target.float()).square().mean(-1)
     known = batch.proprio_known & batch.action_known
     return draws.masked_mean(error, (known & valid)[:, 1:] & batch.proprio_known[:, :-1] & valid[:, :-1])
+
+
+def _visual_odometry_loss(
+    model: WorldModel, batch: WindowBatch, proprio: torch.Tensor, draws: _Draws
+) -> torch.Tensor:
+    """Each frame's change of odometry, seen in it and in the frame before."""
+    assert model.heads.proprio is not None
+    latents = batch.latents.to(model.backbone.position.dtype)
+    change = model.see_change(latents[:, :-1], latents[:, 1:], batch.actions[:, 1:])
+    target = model.heads.proprio.change(proprio[:, :-1], proprio[:, 1:])
+    error = (change.float() - target.float()).square().mean(-1)
+    known = (batch.proprio_known & batch.action_known)[:, 1:] & batch.proprio_known[:, :-1]
+    return draws.masked_mean(error, known)
 
 
 def _rollout_losses(

@@ -22,9 +22,9 @@ from lssvwm_agents.worldmodel.odometry import POSE_DIM
 FREQUENCIES = (1.0, 16.0)
 """Slowest and fastest initial rotation, in radians per standard deviation of the odometry."""
 HEADING_FREQUENCY = 2.5
-"""Deviation of the features' whole turns per turn of the heading: the kernel falls by half within 27 degrees."""
+"""Deviation of the features' turns per turn of the heading: the kernel falls by half within 27 degrees."""
 MAX_TURNS = 6
-"""Fastest rotation with the heading, in turns per turn; whole numbers, so that a full turn changes nothing."""
+"""Fastest rotation with the heading, in turns per turn; whole, so that a full turn changes nothing."""
 
 
 def place_dim(kind: Odometry, proprio_dim: int) -> int:
@@ -115,5 +115,5 @@ class PlaceFeatures(nn.Module):
         dtype = torch.promote_types(place.dtype, torch.float32)
         place, known = place[..., :-1].to(dtype), place[..., -1:].to(dtype)
         angle = (place[..., None, :] * self.frequency.to(dtype)).sum(-1)
-        scale = known * (2.0 / self.size) ** 0.5
-        return scale * torch.cat([torch.cos(angle), torch.sin(angle)], dim=-1)
+        features: torch.Tensor = torch.cat([torch.cos(angle), torch.sin(angle)], dim=-1)
+        return features * known * math.sqrt(2.0 / self.size)

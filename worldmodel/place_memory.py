@@ -1,4 +1,4 @@
-"""A memory asked by place: every token of the view holds a linear map from where the camera is to what it saw.
+"""A memory asked by place: every token holds a linear map from where the camera is to what it saw there.
 
 It is a linear recurrence with a matrix state of constant size, as the block scan is, but learnt by recursive
 least squares (`place_regression`): of up to N places that differ none disturbs another, whereas keys that are
@@ -108,9 +108,10 @@ class PlaceMemory(nn.Module):
         novelty = torch.stack([said.novelty, torch.log(said.novelty.clamp(min=LEAST_NOVELTY))], dim=-1)
         gate = gate + (novelty.to(gate.dtype) @ self.gate_novelty.to(gate.dtype))[:, :, None]
         out: torch.Tensor = self.project_out(said.values.to(gate.dtype) * F.silu(gate))
-        return out.unflatten(2, self.grid)
+        return torch.unflatten(out, 2, self.grid)
 
 
 def _between(ends: tuple[float, float], share: float) -> float:
     """From the first (share 0) to the second (1), in equal ratios."""
-    return ends[0] * (ends[1] / ends[0]) ** share
+    ratio: float = (ends[1] / ends[0]) ** share
+    return ends[0] * ratio

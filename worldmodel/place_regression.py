@@ -74,7 +74,7 @@ def recall(phi: torch.Tensor, state: PlaceState, prior: PlacePrior) -> Said:
     phi = phi.to(state.weights.dtype)
     values = decay * (phi @ state.weights.flatten(1, 2).transpose(1, 2))
     certain = decay**2 * (phi @ state.certainty * phi).sum(-1)
-    return Said(values.unflatten(2, state.weights.shape[1:3]), _novelty(phi, prior.ridge * certain))
+    return Said(torch.unflatten(values, 2, state.weights.shape[1:3]), _novelty(phi, prior.ridge * certain))
 
 
 def learn(
@@ -101,14 +101,15 @@ def learn(
         state = parts[-1][2]
     if len(parts) == 1:
         return parts[0]
-    said, read = (
-        Said(
-            torch.cat([part[i].values for part in parts], dim=1),
-            torch.cat([part[i].novelty for part in parts], dim=1),
-        )
-        for i in (0, 1)
-    )
+    said, read = _joined([part[0] for part in parts]), _joined([part[1] for part in parts])
     return said, read, state
+
+
+def _joined(parts: list[Said]) -> Said:
+    """One after the other in time."""
+    return Said(
+        torch.cat([part.values for part in parts], dim=1), torch.cat([part.novelty for part in parts], dim=1)
+    )
 
 
 def _learn(
@@ -134,16 +135,19 @@ def _learn(
     error = _solve(factor, v.flatten(2).to(wide) - values)
     values = values + torch.tril(factor, -1) @ error
     left_over = torch.diagonal(factor, dim1=1, dim2=2).square() - 1.0
-    said = read = Said(values.unflatten(2, tokens), (prior.ridge * left_over).clamp(min=0.0))
+    said = read = Said(torch.unflatten(values, 2, tokens), (prior.ridge * left_over).clamp(min=0.0))
     if asked is not None:
         asked = asked.to(wide)
         cross = _solve(factor, covariance(asked).transpose(1, 2))
         cross = torch.tril(cross.transpose(1, 2), -1)
         certain = decay.square() * (asked @ state.certainty * asked).sum(-1) + cross.square().sum(-1)
-        read = Said((expected(asked) + cross @ error).unflatten(2, tokens), _novelty(asked, prior.ridge * certain))
+        read = Said(
+            torch.unflatten(expected(asked) + cross @ error, 2, tokens),
+            _novelty(asked, prior.ridge * certain),
+        )
     to_end = (decay[-1] / decay)[:, None] / prior.ridge * phi - (decay[-1] * decay)[:, None] * through
     gain = _solve(factor, to_end)  # (B,T,N)
-    weights = decay[-1] * state.weights + (error.transpose(1, 2) @ gain).unflatten(1, tokens)
+    weights = decay[-1] * state.weights + torch.unflatten(error.transpose(1, 2) @ gain, 1, tokens)
     certainty = decay[-1].square() * state.certainty + gain.transpose(1, 2) @ gain
     return said, read, PlaceState(weights, certainty)
 
@@ -152,7 +156,8 @@ def _solve(factor: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     """Lower triangles (B,T,T), one frame being a division."""
     if factor.shape[-1] == 1:
         return right / factor
-    return torch.linalg.solve_triangular(factor, right, upper=False)
+    solved: torch.Tensor = torch.linalg.solve_triangular(factor, right, upper=False)
+    return solved
 
 
 def _novelty(phi: torch.Tensor, known: torch.Tensor) -> torch.Tensor:

@@ -49,6 +49,7 @@ class WorldState:
         features: (B, F) features of the last frame.
         proprio: (B, P) odometry of the last frame; P may be 0.
         proprio_known: (B,) 1 where that odometry was given or predicted from a given one, else 0.
+        latent: (B, C, h, w) of the last frame, for visual odometry; (B, 0) for a model without.
         layers: One :class:`LayerState` per layer.
     """
 
@@ -57,6 +58,7 @@ class WorldState:
     )  # first: forks share the tensors in their layers, and the first leaf tells the batch size
     proprio: torch.Tensor
     proprio_known: torch.Tensor
+    latent: torch.Tensor
     layers: tuple[LayerState, ...]
 
     @property
@@ -69,9 +71,7 @@ class WorldState:
         """Bytes held; grows with the number of frames seen only with full attention."""
         return sum(leaf.nbytes for leaf in pytree.tree_leaves(self))
 
-    def fork(
-        self, n: int, groups: tuple[int, ...], priors: tuple[PlacePrior | None, ...]
-    ) -> WorldState:
+    def fork(self, n: int, groups: tuple[int, ...], priors: tuple[PlacePrior | None, ...]) -> WorldState:
         """As :meth:`repeat`, but the forks share long memory instead of copying it (a cache is copied).
 
         Args:
@@ -84,6 +84,7 @@ class WorldState:
             features=_repeat(own.features, n),
             proprio=_repeat(own.proprio, n),
             proprio_known=_repeat(own.proprio_known, n),
+            latent=_repeat(own.latent, n),
             layers=tuple(
                 _fork(layer, n, group, prior)
                 for layer, group, prior in zip(own.layers, groups, priors, strict=True)

@@ -26,13 +26,14 @@ class CompareArgs:
     recipe: str = "maze-tiny"
     """As for `lssvwm train`; the other flags' defaults are those of the recipe."""
     baselines: str = (
-        "ours_ssd,ours_rotary,window_only,frame_scan,frame_scan_large_state,blocks_1x1,full_attention"
+        "ours,ours_rotary,scan_only,window_only,frame_scan,frame_scan_large_state,blocks_1x1,full_attention"
     )
-    """What to train, separated by commas; after the prefix actions_ without odometry."""
+    """What to train, separated by commas; further ones are scan_place_keys and places_only. After the prefix
+    actions_ the same run is evaluated without odometry, by the motion that the model sees itself."""
     seeds: tuple[int, ...] = (0,)
     """Training seeds."""
-    ours: str = "ours_ssd"
-    """The baseline that memory.json calls ours."""
+    ours: str = "ours"
+    """The baseline that memory.json calls ours; another than ours only where that is not compared."""
     tokenizer: str | None = None
     """A run or model whose tokenizer all take over; else the first run trains it for all."""
     device: str = "auto"

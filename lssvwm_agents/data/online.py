@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeAlias
 
 import torch
 
@@ -23,6 +23,25 @@ FIRST_TRAINING_SEED = 2**40
 
 EncodeFunction = Callable[[torch.Tensor], torch.Tensor]
 """(B, H, W, 3) uint8 frames to (B, C, h, w) latents."""
+
+
+@dataclass(frozen=True)
+class MazeShare:
+    """Mazes that make a share of what is rendered.
+
+    Attributes:
+        maze: The mazes.
+        share: Their share, of 1 in all.
+        policies: Scripted policies that play them, in equal shares; empty for those of the caller.
+    """
+
+    maze: MazeConfig
+    share: float
+    policies: tuple[str, ...] = ()
+
+
+Mazes: TypeAlias = "MazeConfig | Sequence[MazeConfig] | Sequence[MazeShare]"
+"""One maze, several in equal shares, or several in shares of their own."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +91,7 @@ def rollout(
         config: The maze.
         seeds_B: (B,) int64 seeds, on the device to play on.
         length: Frames, the first one included.
-        policy_name: ``random``, ``held_random``, ``explorer``, ``forager`` or ``oracle``.
+        policy_name: One of `lssvwm_agents.envs.POLICY_NAMES`.
         compile_render: Draw through `torch.compile`.
         draw: Says whether frame t is to be drawn; where not, its ``frame`` is empty (B, 0, 0, 3).
     """
@@ -106,18 +125,56 @@ def split_evenly(total: int, parts: int) -> list[int]:
     return [total // parts + (index < total % parts) for index in range(parts)]
 
 
+def interleaved(counts: Sequence[int]) -> list[torch.Tensor]:
+    """Rows of groups of these sizes, (count,) int64 each; every stretch of rows has about all groups' shares.
+
+    A stretch of episodes can then be rendered anew without changing what is mixed.
+    """
+    count = torch.tensor(counts)
+    group = torch.repeat_interleave(torch.arange(len(count)), count)
+    number = torch.arange(len(group)) - (count.cumsum(0) - count)[group]
+    order = ((number + 0.5) / count[group]).argsort(stable=True)
+    mixed = group[order]
+    return [(mixed == index).nonzero()[:, 0] for index in range(len(count))]
+
+
 def _groups(
-    configs: Sequence[MazeConfig], policies: Sequence[str], total: int
-) -> Iterator[tuple[MazeConfig, str, int]]:
-    """Share ``total`` mazes among all pairs of configuration and policy."""
-    if not configs or not policies:
+    mazes: Mazes, policy_name: str | Sequence[str], total: int, own_policies: bool = True
+) -> list[tuple[MazeConfig, str, torch.Tensor]]:
+    """Share ``total`` rows among all pairs of maze and policy: pairs with their rows, (count,) int64.
+
+    Args:
+        mazes: What is mixed; rows of mazes in equal shares lie together, those in shares of their own are
+            `interleaved`.
+        policy_name: One policy, or several in equal shares.
+        total: Rows in all.
+        own_policies: Whether the policies of a `MazeShare` play its mazes, or the given ones everywhere.
+    """
+    policies = (policy_name,) if isinstance(policy_name, str) else tuple(policy_name)
+    mixed = list(mazes) if isinstance(mazes, Sequence) else [mazes]
+    if not mixed or not policies:
         raise ValueError(
-            f"at least one maze and one policy are needed, got {len(configs)} and {len(policies)}."
+            f"at least one maze and one policy are needed, got {len(mixed)} and {len(policies)}."
         )
-    pairs = [(config, policy) for config in configs for policy in policies]
-    for (config, policy), count in zip(pairs, split_evenly(total, len(pairs)), strict=True):
-        if count:
-            yield config, policy, count
+    plain = [part for part in mixed if not isinstance(part, MazeShare)]
+    shares = [part for part in mixed if isinstance(part, MazeShare)]
+    if not shares:
+        pairs = [(maze, policy) for maze in plain for policy in policies]
+        rows = list(torch.arange(total).split(split_evenly(total, len(pairs))))
+    else:
+        bounds = [sum(part.share for part in shares[:index]) for index in range(len(shares) + 1)]
+        if plain or min(part.share for part in shares) < 0 or abs(bounds[-1] - 1.0) > 1e-6:
+            raise ValueError(
+                "the shares of all mazes must be at least 0 and add up to 1, got "
+                f"{[part.share for part in shares]} for {len(mixed)} of them."
+            )
+        pairs, counts = [], []
+        for part, low, high in zip(shares, bounds[:-1], bounds[1:], strict=True):
+            played_by = part.policies if own_policies and part.policies else policies
+            pairs += [(part.maze, policy) for policy in played_by]
+            counts += split_evenly(round(total * high) - round(total * low), len(played_by))
+        rows = interleaved(counts)
+    return [(maze, policy, row) for (maze, policy), row in zip(pairs, rows, strict=True) if len(row)]
 
 
 def tokenizer_encoder(
@@ -135,7 +192,7 @@ def tokenizer_encoder(
 
 @torch.no_grad()
 def render_episodes(
-    maze_config: MazeConfig | Sequence[MazeConfig],
+    maze_config: Mazes,
     num_envs: int,
     length: int,
     policy_name: str | Sequence[str],
@@ -150,10 +207,13 @@ def render_episodes(
 ) -> LatentDataset:
     """Play, draw and encode ``num_envs`` episodes of ``length`` frames on a device.
 
+    All are played and recorded for ``length`` frames. Where one terminates earlier, ``lengths`` tells its
+    end, and windows may show what the maze did afterwards, without rewards: ``min_length`` is ``length``.
+
     Args:
-        maze_config: One maze, or several whose episodes are mixed in equal shares.
+        maze_config: One maze, or several whose episodes are mixed.
         num_envs: Episodes ``E``; each has its own maze.
-        length: Frames ``T`` of an episode; one that terminates earlier is shorter.
+        length: Frames ``T`` that are played.
         policy_name: One scripted policy, or several mixed in equal shares.
         seed: Names the mazes and the policies' choices.
         device: Where everything happens.
@@ -165,19 +225,16 @@ def render_episodes(
     """
     from tqdm import tqdm
 
-    configs = [maze_config] if not isinstance(maze_config, Sequence) else list(maze_config)
-    policies = [policy_name] if isinstance(policy_name, str) else list(policy_name)
     seeds = maze_seeds(seed, num_envs, device)
-    parts: list[tuple[MazeConfig, str, torch.Tensor]] = []
-    for config, policy, count in _groups(configs, policies, num_envs):
-        group, seeds = seeds[:count], seeds[count:]
-        parts += [(config, policy, chunk) for chunk in group.split(envs_at_once)]
+    parts = [
+        (config, policy, chunk.to(device))
+        for config, policy, rows in _groups(maze_config, policy_name, num_envs)
+        for chunk in rows.split(envs_at_once)
+    ]
     recorded: dict[str, torch.Tensor] = {}
-    row = 0
     bar = tqdm(total=len(parts) * length, desc="render", unit="step", mininterval=5.0, disable=not progress)
-    for config, policy, chunk in parts:
-        rows = slice(row, row + len(chunk))
-        for t, now in enumerate(rollout(config, chunk, length, policy, compile_render)):
+    for config, policy, rows in parts:
+        for t, now in enumerate(rollout(config, seeds[rows], length, policy, compile_render)):
             values = {
                 "latents": encode_fn(now.frame),
                 "actions": now.action,
@@ -192,26 +249,26 @@ def render_episodes(
                     recorded[name] = torch.zeros(shape, dtype=dtype, device=device)
                 recorded[name][rows, t] = value.to(recorded[name].dtype)
             bar.update()
-        row += len(chunk)
     bar.close()
     terminated = recorded.pop("terminated")
-    # An episode ends at its first termination; what the maze did afterwards is padding.
+    # An episode ends at its first termination; what the maze did afterwards can be seen, but does not count.
     first = torch.where(
         terminated.any(1),
         terminated.to(torch.int8).argmax(1),
         torch.full_like(terminated[:, 0].long(), length - 1),
     )
-    return make_dataset(
+    dataset = make_dataset(
         **recorded,
         continuation=1.0 - terminated.to(torch.float32),
         lengths=first + 1,
         value_discount=value_discount,
     )
+    return replace(dataset, min_length=length)
 
 
 @torch.no_grad()
 def render_frames(
-    maze_config: MazeConfig | Sequence[MazeConfig],
+    maze_config: Mazes,
     num_frames: int,
     seed: int,
     device: torch.device | str,
@@ -224,11 +281,11 @@ def render_frames(
     """Draw frames that are far apart, for training a tokenizer.
 
     Args:
-        maze_config: One maze, or several in equal shares.
+        maze_config: One maze, or several that are mixed.
         num_frames: Frames in all.
         seed: Names the mazes.
         device: Where they are drawn.
-        policy_name: One scripted policy, or several in equal shares.
+        policy_name: One scripted policy, or several in equal shares; they play all mazes.
         frames_per_maze: Frames taken from one maze ...
         stride: ... so many steps apart.
         envs_at_once: Mazes stepped together.
@@ -236,16 +293,14 @@ def render_frames(
     Returns:
         (num_frames, H, W, 3) uint8.
     """
-    configs = [maze_config] if not isinstance(maze_config, Sequence) else list(maze_config)
-    policies = [policy_name] if isinstance(policy_name, str) else list(policy_name)
     num_mazes = -(-num_frames // frames_per_maze)
     seeds = maze_seeds(seed, num_mazes, device, salt=1)
     length = (frames_per_maze - 1) * stride + 1
     frames = []
-    for config, policy, count in _groups(configs, policies, num_mazes):
-        group, seeds = seeds[:count], seeds[count:]
-        for chunk in group.split(envs_at_once):
-            for t, now in enumerate(rollout(config, chunk, length, policy, draw=lambda t: t % stride == 0)):
+    for config, policy, rows in _groups(maze_config, policy_name, num_mazes, own_policies=False):
+        for chunk in rows.split(envs_at_once):
+            mazes = seeds[chunk.to(device)]
+            for t, now in enumerate(rollout(config, mazes, length, policy, draw=lambda t: t % stride == 0)):
                 if t % stride == 0:
                     frames.append(now.frame)
     return torch.cat(frames)[:num_frames]

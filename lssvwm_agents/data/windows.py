@@ -1,5 +1,9 @@
 """Random windows of latents, gathered on the device: the batches of training.
 
+A window lies inside its episode. Only an episode that is shorter than the window, and of which frames were
+recorded after its end, gives a window from its first frame on that goes past the end: rewards, ends and
+values do not count there.
+
 Shapes: ``B`` windows of ``T`` frames; ``E`` episodes; ``K`` candidate windows of one row.
 """
 
@@ -105,7 +109,7 @@ def draw_windows(
     ).to(device)
     candidates = num_candidates if priority > 0.0 else 1
     episode_BK = _uniform_index(uniform[:, 2 : 2 + candidates], dataset.num_episodes)
-    room_BK = dataset.lengths[episode_BK] - length + 1
+    room_BK = (dataset.lengths[episode_BK] - length).clamp(min=0) + 1
     start_BK = _uniform_index(uniform[:, 2 + num_candidates : 2 + num_candidates + candidates], room_BK)
     time_T = torch.arange(length, device=device)
     if priority > 0.0:
@@ -148,13 +152,14 @@ def _again(mode: ReplayMode, choice_B: torch.Tensor, length: int, generator: tor
 def gather_windows(dataset: LatentDataset, index: WindowIndex) -> WindowBatch:
     """Gather the frames of the windows, one indexing operation per tensor."""
     flat_BT = index.episode_B[:, None] * dataset.max_length + index.frame_BT
-    fresh_BT = ~index.replayed_BT
+    inside_BT = index.frame_BT < dataset.lengths[index.episode_B][:, None]
+    scored_BT = ~index.replayed_BT & inside_BT
 
     def take(tensor: torch.Tensor) -> torch.Tensor:
         return tensor.flatten(0, 1)[flat_BT]
 
     # An action is known where a frame follows the one before it, as it did when it was recorded.
-    follows_BT = torch.ones_like(fresh_BT)
+    follows_BT = torch.ones_like(scored_BT)
     follows_BT[:, 1:] = index.frame_BT[:, 1:] == index.frame_BT[:, :-1] + 1
     action_known_BT = follows_BT & (index.frame_BT > 0)
     actions = take(dataset.actions)
@@ -164,12 +169,12 @@ def gather_windows(dataset: LatentDataset, index: WindowIndex) -> WindowBatch:
         actions=actions * action_known_BT[..., None].to(actions.dtype),
         action_known=action_known_BT,
         proprio=None if dataset.proprio is None else take(dataset.proprio),
-        proprio_known=torch.full_like(fresh_BT, dataset.proprio is not None),
-        reward=reward * fresh_BT.to(reward.dtype),
+        proprio_known=torch.full_like(scored_BT, dataset.proprio is not None),
+        reward=reward * scored_BT.to(reward.dtype),
         continuation=take(dataset.continuation),
-        reward_mask=fresh_BT,
+        reward_mask=scored_BT,
         value=take(dataset.value),
-        value_mask=fresh_BT & take(dataset.value_valid),
+        value_mask=scored_BT & take(dataset.value_valid),
     )
 
 
@@ -206,7 +211,8 @@ def sample_windows(
         rows: Gather only rows (start, stop) of the batch: one process's share.
 
     Raises:
-        ValueError: If an episode is shorter than ``length``, or odometry is needed and missing.
+        ValueError: If fewer than ``length`` frames of an episode were recorded, or odometry is needed and
+            missing.
     """
     index = draw_windows(
         dataset,

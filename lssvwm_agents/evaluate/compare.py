@@ -14,6 +14,7 @@ from lssvwm_agents.baselines import BASELINES
 from lssvwm_agents.errors import UserError
 from lssvwm_agents.evaluate.memory.benchmark import evaluate_memory
 from lssvwm_agents.evaluate.memory.combine import ACTIONS, combine
+from lssvwm_agents.evaluate.memory.controls import OURS
 from lssvwm_agents.evaluate.memory.options import TESTS, MemoryOptions
 from lssvwm_agents.recipes import Experiment
 from lssvwm_agents.report import model_sha256, run_info, write_json
@@ -29,7 +30,7 @@ class CompareOptions:
 
     Attributes:
         out: Its folder: ``runs/``, ``evaluations/`` and ``memory.json``.
-        baselines: Names of `BASELINES`, with the prefix ``actions_`` for models without odometry.
+        baselines: Names of `BASELINES`; with the prefix ``actions_`` they are evaluated without odometry.
         seeds: Training seeds.
         ours: The baseline that the combined record calls ``ours``.
         tokenizer: A run or model whose tokenizer all take over; else the first run trains it for all.
@@ -44,7 +45,7 @@ class CompareOptions:
     out: Path
     baselines: tuple[str, ...]
     seeds: tuple[int, ...] = (0,)
-    ours: str = "ours_ssd"
+    ours: str = "ours"
     tokenizer: str | None = None
     device: str = "auto"
     episodes: int = 64
@@ -61,7 +62,8 @@ def compare(experiment: Experiment, options: CompareOptions) -> dict[str, Any]:
     several calls with parts of the baselines fill one comparison.
 
     Raises:
-        UserError: If a baseline is unknown, does not fit the recipe, or the recipe is driven by the clock.
+        UserError: If a baseline is unknown, does not fit the recipe, would take the name ``ours`` from runs
+            of the baseline so called, or the recipe is driven by the clock.
     """
     _check(experiment, options)
     planned = [(name, seed) for seed in options.seeds for name in options.baselines]
@@ -80,15 +82,20 @@ def compare(experiment: Experiment, options: CompareOptions) -> dict[str, Any]:
 def experiment_for(experiment: Experiment, name: str, seed: int) -> Experiment:
     """The recipe with a baseline's model and a training seed.
 
-    A model from actions alone has no odometry, and no memory replay, whose frames have odometry alone.
+    After the prefix ``actions_`` it is the very model that is also evaluated with odometry.
+
+    Raises:
+        UserError: If the parameter count cannot be matched, or a model to be asked without odometry could not
+            see its own motion.
     """
-    function = BASELINES[name.removeprefix(ACTIONS)]
-    training = replace(experiment.training, seed=seed)
-    model = experiment.model
-    if name.startswith(ACTIONS):
-        model, training = replace(model, proprio_dim=0), replace(training, memory_replay=0.0)
+    if name.startswith(ACTIONS) and not experiment.model.sees_motion:
+        raise UserError(
+            f"the baseline `{name}` is evaluated without odometry, which needs a recipe with "
+            f"`--model.visual-odometry`, got `{experiment.name}` without."
+        )
     try:
-        return replace(experiment, model=function(model), training=training)
+        model = BASELINES[name.removeprefix(ACTIONS)](experiment.model)
+        return replace(experiment, model=model, training=replace(experiment.training, seed=seed))
     except ValueError as error:
         raise UserError(
             f"The baseline `{name}` does not fit the recipe `{experiment.name}`: {error}"
@@ -96,8 +103,8 @@ def experiment_for(experiment: Experiment, name: str, seed: int) -> Experiment:
 
 
 def run_folder(out: Path, name: str, seed: int) -> Path:
-    """Where a baseline's run is."""
-    return out / "runs" / f"{name}-seed{seed}"
+    """Where a baseline's run is: one for both settings, with odometry and without."""
+    return out / "runs" / f"{name.removeprefix(ACTIONS)}-seed{seed}"
 
 
 def _check(experiment: Experiment, options: CompareOptions) -> None:
@@ -108,6 +115,12 @@ def _check(experiment: Experiment, options: CompareOptions) -> None:
         raise UserError(
             f"`baselines` must be some of {', '.join(BASELINES)}, alone or after `{ACTIONS}`, and `seeds` at "
             f"least one number, got {given} and {options.seeds}."
+        )
+    there = {*options.baselines, *_load_evaluations(options.out)}
+    if options.ours != OURS and there & {OURS, ACTIONS + OURS}:
+        raise UserError(
+            f"`ours` must be `{OURS}` where the baseline of that name is compared or was evaluated in the "
+            f"same folder, got {options.ours}."
         )
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     if processes > 1:
@@ -148,6 +161,7 @@ def _shared_tokenizer(out: Path, folder: Path) -> str | None:
 def _evaluate(options: CompareOptions, name: str, seed: int) -> None:
     folder, place = run_folder(options.out, name, seed), options.out / "evaluations" / f"{name}-seed{seed}"
     rival = _window_only(options.out, name, seed)
+    memory = replace(options.memory, odometry=options.memory.odometry and not name.startswith(ACTIONS))
     asked = {
         "baseline": name,
         "training_seed": seed,
@@ -156,7 +170,7 @@ def _evaluate(options: CompareOptions, name: str, seed: int) -> None:
         "episodes": options.episodes,
         "evaluation_seed": options.evaluation_seed,
         "tests": list(options.tests),
-        "options": json.loads(json.dumps(asdict(options.memory))),
+        "options": json.loads(json.dumps(asdict(memory))),
     }
     path = place.with_suffix(".json")
     if path.is_file():
@@ -172,17 +186,16 @@ def _evaluate(options: CompareOptions, name: str, seed: int) -> None:
         options.episodes,
         options.evaluation_seed,
         tests=options.tests,
-        options=options.memory,
+        options=memory,
         out=place,
     )
     write_json(path, {**result, **asked, **run_info(device)})
 
 
 def _window_only(out: Path, name: str, seed: int) -> Path | None:
-    """The window-only run of the same setting and, if there is one, the same seed; None for itself."""
-    prefix = ACTIONS if name.startswith(ACTIONS) else ""
-    rival = f"{prefix}window_only"
-    if name == rival:
+    """The window-only run, if there is one with the same seed; None for itself."""
+    rival = "window_only"
+    if name.removeprefix(ACTIONS) == rival:
         return None
     folders = [run_folder(out, rival, seed), *sorted((out / "runs").glob(f"{rival}-seed*"))]
     return next((folder for folder in folders if (folder / "model" / "config.json").is_file()), None)

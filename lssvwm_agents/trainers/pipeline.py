@@ -344,7 +344,7 @@ def with_store(experiment: Experiment, store: EpisodeStore) -> Experiment:
     """The experiment with the model's environment, action and odometry fields filled in from a store.
 
     Raises:
-        UserError: If its frames do not fit the recipe's tokenizer.
+        UserError: If its frames do not fit the recipe's tokenizer, or its odometry not the recipe's model.
     """
     spec = store.spec
     size = experiment.model.tokenizer.frame_size
@@ -353,16 +353,19 @@ def with_store(experiment: Experiment, store: EpisodeStore) -> Experiment:
             f"`{store.path}` holds frames of {spec.frame_shape} and the recipe's tokenizer needs "
             f"({size}, {size}, 3): collect with --frame-size {size}, or set --model.tokenizer.frame-size."
         )
-    model = replace(
-        experiment.model,
-        env_id=spec.env_id,
-        env_kwargs_json=json.dumps(spec.env_kwargs, sort_keys=True),
-        action_dim=spec.action_dim,
-        discrete_actions=spec.num_actions > 0,
-        # A recipe without odometry stays without.
-        proprio_dim=spec.proprio_dim if experiment.model.proprio_dim else 0,
-        odometry=odometry_kind(spec.env_id, experiment.model.odometry),
-    )
+    try:
+        model = replace(
+            experiment.model,
+            env_id=spec.env_id,
+            env_kwargs_json=json.dumps(spec.env_kwargs, sort_keys=True),
+            action_dim=spec.action_dim,
+            discrete_actions=spec.num_actions > 0,
+            # A recipe without odometry stays without.
+            proprio_dim=spec.proprio_dim if experiment.model.proprio_dim else 0,
+            odometry=odometry_kind(spec.env_id, experiment.model.odometry),
+        )
+    except ValueError as error:
+        raise UserError(f"`{store.path}` does not fit the recipe: {error}") from error
     return replace(experiment, model=model)
 
 

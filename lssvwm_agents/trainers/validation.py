@@ -46,9 +46,7 @@ def ordered_index(dataset: LatentDataset, length: int, replay: bool = False) -> 
     replayed_T = (time_T >= half) & replay
     order = torch.rand(rows, half, generator=torch.Generator().manual_seed(0)).argsort(1).to(device)
     frame_BT = torch.where(replayed_T, order[:, (time_T - half) % half], time_T)
-    return WindowIndex(
-        torch.arange(rows, device=device), frame_BT, replayed_T.expand(rows, -1).contiguous()
-    )
+    return WindowIndex(torch.arange(rows, device=device), frame_BT, replayed_T.expand(rows, -1).contiguous())
 
 
 @torch.no_grad()

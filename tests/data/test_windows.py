@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -49,6 +51,25 @@ def test_every_start_is_drawn_and_none_leaves_its_episode():
     start = batch.latents[:, 0, 0, 0, 0].long()
     wanted = {100 * e + t for e, room in enumerate([1, 2, 15, 15, 3]) for t in range(room)}
     assert set(start.tolist()) == wanted
+
+
+def test_windows_longer_than_an_episode_begin_with_it_and_nothing_counts_after_its_end():
+    lengths = torch.tensor([4, 6, 20, 20, 9])
+    dataset = replace(counting_dataset(lengths=lengths.tolist()), min_length=FRAMES)
+    batch = sample_windows(dataset, 2000, 8, generator())
+    count = batch.latents[:, :, 0, 0, 0].long()
+    assert torch.equal(count, count[:, :1] + torch.arange(8))
+    wanted = {100 * e + t for e, room in enumerate([1, 1, 13, 13, 2]) for t in range(room)}
+    assert set(count[:, 0].tolist()) == wanted
+    inside = count % 100 < lengths[count // 100]
+    assert torch.equal(batch.reward_mask, inside) and not batch.value_mask[~inside].any()
+    assert (batch.reward[~inside] == 0).all() and (batch.reward[inside] == count[inside]).all()
+    share = torch.bincount(count[:, 0] // 100) / 2000
+    assert (share - 0.2).abs().max() < 0.04  # short episodes are drawn as often as long ones
+    again = sample_windows(dataset, 2000, 8, generator(), rows=(500, 700))
+    assert torch.equal(again.latents, batch.latents[500:700])
+    replayed = sample_windows(dataset, 200, 8, generator(), memory_replay=1.0)
+    assert not replayed.reward_mask[:, 4:].any() and replayed.reward_mask[:, :4].all()
 
 
 @pytest.mark.parametrize("length,walk", [(6, [0, 1, 2, 2, 1, 0]), (5, [0, 1, 2, 2, 1])])

@@ -5,6 +5,7 @@ import torch
 
 from lssvwm_agents.envs import POLICY_NAMES, MazeConfig, make_policy, reset, step
 from lssvwm_agents.envs.grid_paths import next_cell
+from lssvwm_agents.evaluate.memory.events import cue_paths
 
 BATCH = 24
 
@@ -150,3 +151,39 @@ def test_explorers_reach_the_ends_of_the_cue_corridor() -> None:
     config = MazeConfig(task="cue", cue_delay=16)
     _, _, _, alive = play(config, "explorer", 500)
     assert alive.float().mean() < 0.2
+
+
+@pytest.mark.parametrize("continuous", [False, True])
+def test_guessers_take_either_end_of_the_cue_corridor_whatever_the_cue_said(continuous: bool) -> None:
+    config, seeds = MazeConfig(task="cue", cue_delay=16, continuous=continuous), torch.arange(1000)
+    state, policy = reset(config, seeds), make_policy("guesser", config)
+    cue, carry = state.current_target, policy.initial_carry(seeds)
+    ended, paid = torch.full((1000,), -1), torch.zeros(1000)
+    for t in range(1, 80):
+        action, carry = policy.act(state, carry)
+        state, reward, terminated = step(config, state, action)
+        first = terminated & (ended < 0)
+        paid = torch.where(first, reward, paid)
+        ended = torch.where(first, t, ended)
+    assert ended.min() >= 22 and ((ended >= 0) & (ended <= 25)).float().mean() > 0.5
+    assert (ended < 0).float().mean() < 0.02
+    for side in (0, 1):
+        assert 0.43 < paid[cue == side].mean() < 0.57
+
+
+def test_half_of_the_guessers_go_the_way_of_the_event_memory_test() -> None:
+    config = MazeConfig(task="cue", cue_delay=32)
+    paths = cue_paths(config)
+    length = len(paths.approach) - 1
+    _, _, actions, _ = play(config, "guesser", 40)
+    straight = (actions[:length] == paths.approach[1:, None]).all(0)
+    assert 6 <= straight.sum() <= 18
+    branches = {tuple(row) for row in actions[length : length + 7, straight].T.tolist()}
+    assert branches == {tuple(row[:7]) for row in paths.branches.tolist()}
+    assert (actions[:length, ~straight] == 0).any()  # the others pause, too
+
+
+def test_guessers_collect_on_as_if_they_did_not_know_what_pays() -> None:
+    config = MazeConfig(size=7)
+    mean = {name: play(config, name, 300)[0].mean().item() for name in ("oracle", "guesser", "random")}
+    assert mean["oracle"] > 1.3 * mean["guesser"] > 2 * mean["random"], mean

@@ -12,9 +12,16 @@ from lssvwm_agents.recipes import maze_debug, with_maze
 from lssvwm_agents.worldmodel import WorldModel
 
 
-def debug_model(baseline: str = "ours_ssd", odometry: bool = True, seed: int = 0) -> WorldModel:
-    """An untrained model of the recipe `maze-debug` whose zero-initialised gates are random."""
+def debug_model(
+    baseline: str = "ours", odometry: bool = True, seed: int = 0, places: bool = False
+) -> WorldModel:
+    """An untrained model of the recipe `maze-debug` whose zero-initialised gates are random.
+
+    With ``places``, the base has a memory of places.
+    """
     config = with_maze(maze_debug()).model
+    if places:
+        config = replace(config, backbone=replace(config.backbone, place_features=8, place_values=8))
     if not odometry:
         config = replace(config, proprio_dim=0)
     torch.manual_seed(seed)

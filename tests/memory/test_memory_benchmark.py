@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,12 +11,12 @@ from PIL import Image
 
 from lssvwm_agents import cli
 from lssvwm_agents.errors import UserError
-from lssvwm_agents.evaluate.compare import CompareOptions, compare, experiment_for
+from lssvwm_agents.evaluate.compare import CompareOptions, compare, experiment_for, run_folder
 from lssvwm_agents.evaluate.mazes import episode_seeds
 from lssvwm_agents.evaluate.memory.benchmark import evaluate_memory
 from lssvwm_agents.evaluate.memory.combine import combine
 from lssvwm_agents.evaluate.memory.options import TESTS, MemoryOptions, parse_tests
-from lssvwm_agents.evaluate.memory.world import far_frames
+from lssvwm_agents.evaluate.memory.world import check_model, far_frames
 from lssvwm_agents.recipes import maze_debug, with_maze
 from lssvwm_agents.report import file_sha256
 from lssvwm_agents.report.frame_grid import GridRow, frame_grid
@@ -48,7 +49,7 @@ CONDITIONS = {
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
     folders = {}
-    for name in ("ours_ssd", "window_only"):
+    for name in ("ours", "window_only"):
         folders[name] = tmp_path_factory.mktemp(name)
         debug_model(name).save_pretrained(folders[name])
     return folders
@@ -101,7 +102,7 @@ def test_command_writes_record_and_pictures(saved, tmp_path, capsys):
         "evaluate",
         "memory",
         "--model",
-        str(saved["ours_ssd"]),
+        str(saved["ours"]),
         "--window-only",
         str(saved["window_only"]),
     ]
@@ -109,7 +110,7 @@ def test_command_writes_record_and_pictures(saved, tmp_path, capsys):
     assert cli.main(words) == 0
     record = json.loads((tmp_path / "record.json").read_text())
     assert {"command", "commit", "device", "versions", "seeds", "options"} <= set(record)
-    assert record["model_sha256"] == file_sha256(saved["ours_ssd"] / "model.safetensors")
+    assert record["model_sha256"] == file_sha256(saved["ours"] / "model.safetensors")
     assert record["window_only_sha256"] == file_sha256(saved["window_only"] / "model.safetensors")
     names = {path.name for path in out.iterdir()}
     curves = {"loop.png", "loop_own_odometry.png", "backwards.png", "reasoning.png"}
@@ -136,7 +137,7 @@ def test_command_writes_record_and_pictures(saved, tmp_path, capsys):
     ],
 )
 def test_mistakes_get_one_sentence(saved, tmp_path, words, sentence, capsys):
-    model = [] if "--model" in words else ["--model", str(saved["ours_ssd"])]
+    model = [] if "--model" in words else ["--model", str(saved["ours"])]
     assert cli.main(["evaluate", "memory", *model, "--out", str(tmp_path / "x"), *words.split()]) == 2
     error = capsys.readouterr().err
     assert sentence in error and "Traceback" not in error
@@ -195,7 +196,7 @@ def tiny_recipe():
 def test_a_comparison_trains_evaluates_and_skips_what_is_done(tmp_path, capsys):
     options = CompareOptions(
         out=tmp_path / "comparison",
-        baselines=("ours_ssd", "window_only", "actions_full_attention"),
+        baselines=("ours", "window_only", "full_attention", "actions_full_attention"),
         device="cpu",
         episodes=2,
         tests=("retrieval", "events", "streaming"),
@@ -206,27 +207,29 @@ def test_a_comparison_trains_evaluates_and_skips_what_is_done(tmp_path, capsys):
     record = json.loads((options.out / "memory.json").read_text())
     lists = record["psnr"]
     assert set(lists) == {
-        *("ours", "ours_ssd", "window_only", "actions_full_attention"),
+        *("ours", "window_only", "full_attention", "actions_full_attention"),
         *("copy_last", "wrong_actions", "context_cut"),
     }
     assert all(
         len(by_seed) == 1 and len(by_seed[0]) == len(record["distances"]) for by_seed in lists.values()
     )
     assert set(record["psnr_backwards"]) == set(lists) - {"actions_full_attention"}
+    told, alone = (
+        json.loads((options.out / "evaluations" / f"{name}-seed0.json").read_text())
+        for name in ("full_attention", "actions_full_attention")
+    )
+    assert told["model_sha256"] == alone["model_sha256"] and told["with_odometry"] > alone["with_odometry"]
+    assert told["retrieval"]["loop"] != alone["retrieval"]["loop"]
     assert len(record["gap_closed_far"]) == 1 and set(record["event_accuracy"]) == {"16"}
     assert record["streaming"]["state_bytes"].keys() == {"100"}
-    assert record["training"]["ours_ssd-seed0"]["updates"] == 3
+    assert record["training"]["ours-seed0"]["updates"] == 3
     assert record["recipe"] == "maze-debug" and {"command", "commit", "device"} <= set(record)
     hashes = {
-        file_sha256(options.out / "runs" / f"{name}-seed0" / "tokenizer" / "model.safetensors")
-        for name in options.baselines
+        file_sha256(folder / "tokenizer" / "model.safetensors") for folder in (options.out / "runs").iterdir()
     }
     assert len(hashes) == 1  # one tokenizer for all
-    alone = json.loads(
-        (options.out / "runs" / "actions_full_attention-seed0" / "model" / "config.json").read_text()
-    )
-    assert alone["proprio_dim"] == 0 and alone["backbone"]["memory"] == "full_attention"
-    evaluation = json.loads((options.out / "evaluations" / "ours_ssd-seed0.json").read_text())
+    assert len(list((options.out / "runs").iterdir())) == 3  # one run for both settings
+    evaluation = json.loads((options.out / "evaluations" / "ours-seed0.json").read_text())
     assert evaluation["window_only_sha256"] is not None and not evaluation["window_only_sha256"].startswith(
         "x"
     )
@@ -241,19 +244,35 @@ def test_a_comparison_trains_evaluates_and_skips_what_is_done(tmp_path, capsys):
 
 def test_experiments_differ_in_what_is_compared_alone():
     recipe = tiny_recipe()
-    ours, alone = experiment_for(recipe, "ours_ssd", 3), experiment_for(recipe, "actions_ours_ssd", 3)
-    assert ours == replace(recipe, training=replace(recipe.training, seed=3))
-    assert alone.model.proprio_dim == 0 and alone.training.memory_replay == 0.0
-    assert replace(alone, model=ours.model, training=ours.training) == ours
+    ours, alone = experiment_for(recipe, "ours", 3), experiment_for(recipe, "actions_ours", 3)
+    assert ours == replace(recipe, training=replace(recipe.training, seed=3)) and alone == ours
+    assert run_folder(Path("x"), "actions_ours", 3) == run_folder(Path("x"), "ours", 3)
+    rival = experiment_for(recipe, "window_only", 3)
+    assert rival.model != ours.model and replace(rival, model=ours.model) == ours
+
+
+def test_without_odometry_a_model_must_see_its_own_motion():
+    recipe = tiny_recipe()
+    blind = replace(recipe, model=replace(recipe.model, visual_odometry=False))
+    assert experiment_for(blind, "ours", 0).model == blind.model
+    with pytest.raises(UserError, match="`actions_ours` is evaluated without odometry"):
+        experiment_for(blind, "actions_ours", 0)
+    with pytest.raises(UserError, match="`visual_odometry`"):
+        check_model(WorldModel(blind.model), "it", give_odometry=False)
+    check_model(WorldModel(recipe.model), "it", give_odometry=False)
+    with pytest.raises(UserError, match="`places_only` does not fit .* `place_features` of the base must be"):
+        experiment_for(tiny_recipe(), "places_only", 0)
 
 
 def test_what_cannot_be_compared_is_refused(tmp_path):
     recipe, options = tiny_recipe(), CompareOptions(out=tmp_path, baselines=("lstm",))
-    with pytest.raises(UserError, match="`baselines` must be some of ours_ssd, .* got lstm"):
+    with pytest.raises(UserError, match="`baselines` must be some of ours, .* got lstm"):
         compare(recipe, options)
+    with pytest.raises(UserError, match="`ours` must be `ours` where the baseline of that name is compared"):
+        compare(recipe, replace(options, baselines=("ours", "scan_only"), ours="scan_only"))
     timed = replace(recipe, training=replace(recipe.training, schedule="time", time_budget_seconds=5.0))
     with pytest.raises(UserError, match="pass --training.schedule updates, got time"):
-        compare(timed, replace(options, baselines=("ours_ssd",)))
+        compare(timed, replace(options, baselines=("ours",)))
 
 
 def record_of(psnr, gap, seed_accuracy):
@@ -298,4 +317,18 @@ def test_combining_by_hand():
     assert combined["streaming"]["state_bytes"] == {"100": 7}
     assert combined["by_baseline"]["window_only"]["gap_closed_far"] == [None]
     assert combined["training_seeds"] == {"ours_rotary": [0, 1], "window_only": [0]}
-    assert combine({"window_only": evaluations["window_only"]}, "ours_ssd")["gap_closed_far"] is None
+    assert combine({"window_only": evaluations["window_only"]}, "ours")["gap_closed_far"] is None
+
+
+def test_the_combined_record_has_a_list_for_every_baseline_and_control():
+    main = "ours window_only full_attention".split()
+    others = "frame_scan frame_scan_large_state blocks_1x1 scan_only places_only".split()
+    names = [*main, *others, *("actions_" + name for name in main)]
+    evaluations = {name: {0: record_of(20.0 + i, i / 10, 0.5)} for i, name in enumerate(names)}
+    combined = combine(evaluations, "ours")
+    assert set(combined["psnr"]) == {*names, "copy_last", "wrong_actions", "context_cut"}
+    for i, name in enumerate(names):
+        assert combined["psnr"][name] == [[20.0 + i, None]]
+        assert combined["by_baseline"][name]["gap_closed_far"] == [i / 10]
+    assert combined["psnr"]["copy_last"] == [[19.0, None]]
+    assert combined["gap_closed_far"] == [0.0] and combined["event_accuracy"] == {"32": [0.5]}

@@ -34,13 +34,23 @@ def episodes():
 
 
 @pytest.mark.parametrize(
-    ("baseline", "remembers"), [("window_only", False), ("ours_ssd", True), ("full_attention", True)]
+    ("baseline", "remembers", "odometry_given", "places"),
+    [
+        ("window_only", False, True, False),
+        ("window_only", False, False, False),
+        ("window_only", False, True, True),
+        ("ours", True, True, False),
+        ("ours", True, False, False),
+        ("ours", True, True, True),
+        ("full_attention", True, True, False),
+        ("full_attention", True, False, False),
+        ("places_only", True, True, True),
+    ],
 )
-@pytest.mark.parametrize("odometry_given", [True, False])
 def test_only_a_memory_notices_that_the_far_context_is_missing_or_shuffled(
-    episodes, baseline, remembers, odometry_given
+    episodes, baseline, remembers, odometry_given, places
 ):
-    model = debug_model(baseline, odometry_given)
+    model = debug_model(baseline, odometry_given, places=places)
     found = dict(run_conditions(model, None, episodes, CONTEXT, seed=0))
     assert set(found) == set(controls.CONDITIONS) - {"window_only"}
     for name in ("context_cut", "shuffled_context"):
@@ -167,7 +177,7 @@ def test_times_right_by_hand():
 def test_who_cannot_tell_the_branches_apart_is_at_chance():
     config = MazeConfig(task="cue", cue_delay=16)
     seeds = balanced_seeds(config, episode_seeds(0, 20), 4)
-    model = debug_model("ours_ssd")
+    model = debug_model("ours")
     with torch.no_grad():  # a reward head that says the same everywhere
         for parameter in model.heads.reward.parameters():
             parameter.zero_()
@@ -207,7 +217,7 @@ def test_a_full_turn_of_a_model_that_sees_the_pose_alone_comes_back(episodes, od
     assert (result["opposite_view"][0] < 60) == odometry_given  # without a pose all views are one
 
 
-@pytest.mark.parametrize(("baseline", "grows"), [("ours_ssd", False), ("full_attention", True)])
+@pytest.mark.parametrize(("baseline", "grows"), [("ours", False), ("full_attention", True)])
 def test_streaming_counts_bytes_and_time(episodes, baseline, grows):
     told: list[int] = []
     result = streaming(debug_model(baseline), episodes, longest=1000, repeats=3, progress=told.append)

@@ -1,15 +1,21 @@
 """Odometry: changes and poses, against what is known by hand and against the real maze."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
 from lssvwm_agents.data.online import render_episodes
 from lssvwm_agents.envs import MazeConfig
-from lssvwm_agents.worldmodel import WorldModelConfig
+from lssvwm_agents.worldmodel import ObjectiveConfig, WorldModelConfig, world_model_loss
 from lssvwm_agents.worldmodel.odometry import OdometryHead
-from tests.worldmodel.worldmodel_builders import micro_model, video
+from tests.worldmodel.worldmodel_builders import (
+    micro_model,
+    state_distance,
+    video,
+    window_batch,
+)
 
 
 def head(kind: str, proprio_dim: int) -> OdometryHead:
@@ -84,3 +90,78 @@ def test_imagined_poses_stay_on_the_circle_and_are_differentiable():
 def test_a_short_pose_is_refused():
     with pytest.raises(ValueError, match="`proprio_dim` must be 0 or at least 4, got 3"):
         WorldModelConfig(proprio_dim=3, odometry="pose")
+
+
+# --- seen from frame to frame -----------------------------------------------------------------------
+
+
+def seeing_model(**options):
+    model = micro_model(odometry="pose", proprio_dim=5, visual_odometry=True, place_features=6, **options)
+    with torch.no_grad():  # the builder's statistics are random; a change of spread 0.3 keeps poses near
+        model.heads.proprio.change_std.fill_(0.3)
+    return model
+
+
+def test_without_odometry_the_model_sees_its_own_motion():
+    """Observing without odometry is observing with what was seen, in one call or in several."""
+    model = seeing_model()
+    latents, actions, _ = video(model, 2, 7)
+    start = model.initial_state(2)
+    seen = model.see_motion(start, latents, actions)
+    assert torch.equal(seen[:, 0], torch.tensor([[0.0, 0.0, 0.0, 1.0, 0.0]] * 2, dtype=seen.dtype))
+    assert (seen[:, 1:] - seen[:, :-1]).abs().amax(-1).min() > 1e-3
+    torch.testing.assert_close(seen[..., 2:4].square().sum(-1), torch.ones(2, 7, dtype=seen.dtype))
+    alone, features = model.observe_latents(start, latents, actions)
+    told, expected = model.observe_latents(start, latents, actions, seen)
+    torch.testing.assert_close(features, expected)
+    assert state_distance(alone, told) < 1e-12 and bool(alone.proprio_known.all())
+    state, parts = start, []
+    for piece in (slice(0, 1), slice(1, 4), slice(4, 7)):
+        state, part = model.observe_latents(state, latents[:, piece], actions[:, piece])
+        parts.append(part)
+    torch.testing.assert_close(torch.cat(parts, 1), features)
+    assert state_distance(state, alone) < 1e-9
+
+
+def test_a_reset_row_begins_at_the_origin_again():
+    model = seeing_model()
+    latents, actions, _ = video(model, 2, 4)
+    state, _ = model.observe_latents(model.initial_state(2), latents, actions)
+    state = state.reset(torch.tensor([True, False]))
+    after, _ = model.observe_latents(state, latents[:, :1], actions[:, :1])
+    assert after.proprio[0].tolist() == [0.0, 0.0, 0.0, 1.0, 0.0]
+    assert after.proprio[1].tolist() != [0.0, 0.0, 0.0, 1.0, 0.0]
+
+
+def test_visual_odometry_learns_true_motion_alone():
+    """Its target is the motion between neighbouring frames; pairs that are no move are not asked for."""
+    model = seeing_model().train()
+    batch = window_batch(model, 3, 6)
+    proprio = batch.proprio.clone()
+    proprio[..., 2:4] = torch.nn.functional.normalize(proprio[..., 2:4], dim=-1)
+    batch = replace(batch, proprio=proprio)
+    objective = ObjectiveConfig(proprio_dropout=0.0, action_dropout=0.0)
+
+    def loss(window):
+        return world_model_loss(model, window, torch.Generator().manual_seed(0), objective)[1][
+            "loss/visual_odometry"
+        ]
+
+    target = model.heads.proprio.change(proprio[:, :-1], proprio[:, 1:])
+    said = model.see_change(batch.latents[:, :-1], batch.latents[:, 1:], batch.actions[:, 1:])
+    torch.testing.assert_close(loss(batch), (said - target).square().mean().detach().to(loss(batch).dtype))
+    hidden = batch.action_known.clone()
+    hidden[:, 3] = False
+    jumped = proprio.clone()
+    jumped[:, :3, :2] += 5.0
+    moved = loss(replace(batch, action_known=hidden, proprio=jumped))
+    torch.testing.assert_close(moved, loss(replace(batch, action_known=hidden)))
+
+
+@pytest.mark.parametrize("options", [{"odometry": "vector", "proprio_dim": 4}, {"proprio_dim": 0}])
+def test_without_a_pose_no_motion_is_seen(options):
+    model = micro_model(visual_odometry=True, **options)
+    assert not model.config.sees_motion and model.heads.visual_odometry is None
+    latents, actions, _ = video(model, 2, 3)
+    state, _ = model.observe_latents(model.initial_state(2), latents, actions)
+    assert not state.proprio_known.any() and state.latent.numel() == 0

@@ -57,7 +57,9 @@ def test_parallel_regression_is_the_kalman_filter(log_decay):
     said, read, state = learn(v, phi, asked, nothing(), PlacePrior(RIDGE, log_decay))
     expected, weights, certainty = kalman(v, phi, asked, log_decay)
     found = (said.values, said.novelty, read.values, read.novelty)
-    for one, two in zip((*found, state.weights, state.certainty), (*expected, weights, certainty), strict=True):
+    for one, two in zip(
+        (*found, state.weights, state.certainty), (*expected, weights, certainty), strict=True
+    ):
         torch.testing.assert_close(one, two, rtol=1e-9, atol=1e-9)
     again, same, _ = learn(v, phi, None, nothing(), PlacePrior(RIDGE, log_decay))
     torch.testing.assert_close(same.values, said.values)
@@ -152,7 +154,9 @@ def test_unknown_places_are_neither_learnt_nor_asked():
 
 def test_gradients_reach_the_place():
     """A planner that differentiates asks how what is seen changes with where the agent is."""
-    memory = PlaceMemory(micro_config(place_features=8, place_values=4).backbone, 0, (2, 2), "vector", 2).double()
+    memory = PlaceMemory(
+        micro_config(place_features=8, place_values=4).backbone, 0, (2, 2), "vector", 2
+    ).double()
     tokens, place = values(1, 4, 2, 2, 8), values(1, 4, 3, seed=8)
     place[..., -1] = 1.0
     state = memory(tokens, None, memory.initial_state(1, tokens), place, None)[2]

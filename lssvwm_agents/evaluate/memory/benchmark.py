@@ -72,7 +72,7 @@ def evaluate_memory(
     options = options or MemoryOptions()
     for judged in (model, window_only):
         if judged is not None:
-            check_model(judged, "the model" if judged is model else "the window-only model")
+            check_model(judged, "the model" if judged is model else "the window-only model", options.odometry)
     if episodes < 2:
         raise UserError(f"`episodes` must be at least 2, got {episodes}.")
     for period in options.periods:
@@ -81,7 +81,7 @@ def evaluate_memory(
     run = _Run(model, window_only, episodes, seed, options, out, progress, tests)
     result: dict[str, Any] = {
         "env_id": model.config.env_id,
-        "with_odometry": bool(model.config.proprio_dim),
+        "with_odometry": run.odometry,
         "parameters": parameter_count(model.config),
         "layers": model.config.backbone.num_layers,
         "window": model.config.backbone.window,
@@ -120,7 +120,8 @@ class _Run:
         tests: tuple[str, ...],
     ) -> None:
         self.model, self.window_only, self.options, self.out = model, window_only, options, out
-        self.seed, self.device, self.odometry = seed, str(model.device), bool(model.config.proprio_dim)
+        self.seed, self.device = seed, str(model.device)
+        self.odometry = options.odometry and bool(model.config.proprio_dim)
         self.seeds = usable_seeds(MAZE, episode_seeds(seed, 2 * episodes + 16), episodes)
         parts = split_evenly(episodes, -(-episodes // _MAZES_AT_ONCE))
         self.parts = [list(part) for part in _cut(self.seeds, parts)]
@@ -176,7 +177,9 @@ class _Run:
         for delay in self.options.delays:
             config = MazeConfig(task="cue", cue_delay=delay)
             seeds = balanced_seeds(config, episode_seeds(self.seed, 4 * count + 32), count)
-            found = event_memory(self.model, self.window_only, config, seeds, self.seed)
+            found = event_memory(
+                self.model, self.window_only, config, seeds, self.seed, self.options.odometry
+            )
             found.pop("frames")
             for name, value in found.items():
                 accuracy.setdefault(name, {})[str(delay)] = value
@@ -190,7 +193,7 @@ class _Run:
         """A long imagination along the explorer's way."""
         options, seeds = self.options, self.seeds[: self.options.drift_episodes]
         episodes = play_explorer(MAZE, seeds, options.context + options.drift_frames, self.device)
-        result = drift(self.model, MAZE, episodes, options.context)
+        result = drift(self.model, MAZE, episodes, options.context, options.odometry)
         self.bar.update()
         if self.out is not None:
             pictures.draw_drift(self.out / "drift.png", result)
@@ -254,7 +257,13 @@ class _Run:
                 strips = [Strip(episodes, context, age, row, title) for row in wanted]
                 truth = controls.unit(episodes.frames[:, context:])
                 conditions = controls.run_conditions(
-                    self.model, self.window_only, episodes, context, self.seed, own_odometry
+                    self.model,
+                    self.window_only,
+                    episodes,
+                    context,
+                    self.seed,
+                    own_odometry,
+                    self.options.odometry,
                 )
                 for condition, frames in conditions:
                     parts.setdefault(condition, []).append(

@@ -12,7 +12,7 @@ Evaluations = Mapping[str, Mapping[int, Mapping[str, Any]]]
 """Name of the baseline to training seed to the record of `evaluate_memory`."""
 
 ACTIONS = "actions_"
-"""Prefix of the models from actions alone."""
+"""Prefix of what was evaluated from frames and actions alone, without odometry."""
 
 
 def combine(evaluations: Evaluations, ours: str) -> dict[str, Any]:
@@ -20,7 +20,8 @@ def combine(evaluations: Evaluations, ours: str) -> dict[str, Any]:
 
     Args:
         evaluations: By baseline and training seed.
-        ours: The baseline that is also called ``ours`` (and, with the prefix, ``actions_ours``).
+        ours: The baseline that is also called ``ours`` (and, with the prefix, ``actions_ours``), unless that
+            is its name.
 
     Returns:
         ``distances``; ``psnr`` and ``psnr_backwards`` (name to one list over distances per training seed, dB
@@ -31,7 +32,7 @@ def combine(evaluations: Evaluations, ours: str) -> dict[str, Any]:
     named = dict(evaluations)
     for prefix in ("", ACTIONS):
         if prefix + ours in named:
-            named[f"{prefix}ours"] = named[prefix + ours]
+            named[prefix + OURS] = named[prefix + ours]
     first = next(iter(next(iter(evaluations.values())).values()))
     result: dict[str, Any] = {
         "distances": first["distances"],
@@ -53,10 +54,10 @@ def combine(evaluations: Evaluations, ours: str) -> dict[str, Any]:
             for name, by_seed in named.items()
         },
     }
-    main = result["by_baseline"].get("ours")
+    main = result["by_baseline"].get(OURS)
     for key in ("gap_closed_far", "event_accuracy", "streaming"):
         result[key] = None if main is None else main[key]
-    ceilings = [_far_psnr(record, "loop", CEILING) for record in named.get("ours", {}).values()]
+    ceilings = [_far_psnr(record, "loop", CEILING) for record in named.get(OURS, {}).values()]
     known = [value for value in ceilings if value is not None]
     result["ceiling_db"] = fmean(known) if known else None
     return result
@@ -74,7 +75,7 @@ def _path(record: Mapping[str, Any], path: str) -> Mapping[str, Any] | None:
 def _psnr(named: Evaluations, path: str) -> dict[str, list[list[float | None]]]:
     """Name to a list over distances per training seed; the controls are those of ours."""
     wanted = {name: (name, OURS) for name in named}
-    wanted |= {control: ("ours", control) for control in (COPY_LAST, WRONG_ACTIONS, CONTEXT_CUT)}
+    wanted |= {control: (OURS, control) for control in (COPY_LAST, WRONG_ACTIONS, CONTEXT_CUT)}
     lists: dict[str, list[list[float | None]]] = {}
     for name, (baseline, condition) in wanted.items():
         found = [_path(record, path) for record in named.get(baseline, {}).values()]

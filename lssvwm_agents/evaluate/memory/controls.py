@@ -72,13 +72,19 @@ def encode(model: WorldModel, frames: torch.Tensor) -> torch.Tensor:
     return flat.reshape(*frames.shape[:2], *flat.shape[1:])
 
 
-def make_trial(model: WorldModel, episodes: Episodes, context: int, own_odometry: bool = False) -> Trial:
+def make_trial(
+    model: WorldModel,
+    episodes: Episodes,
+    context: int,
+    own_odometry: bool = False,
+    give_odometry: bool = True,
+) -> Trial:
     """What a model is given of played episodes; the rest of their frames stays hidden."""
     return Trial(
         latents=encode(model, episodes.frames[:, :context]),
         actions=episodes.actions,
         action_known=episodes.action_known,
-        proprio=episodes.proprio if model.config.proprio_dim else None,
+        proprio=episodes.proprio if model.config.proprio_dim and give_odometry else None,
         own_odometry=own_odometry,
     )
 
@@ -191,6 +197,7 @@ def run_conditions(
     context: int,
     seed: int,
     own_odometry: bool = False,
+    give_odometry: bool = True,
 ) -> Iterator[tuple[str, torch.Tensor]]:
     """Every condition's frames (B, H, 3, S, S) for what follows the context, one after the other.
 
@@ -201,13 +208,14 @@ def run_conditions(
         context: C.
         seed: Of the shuffled context.
         own_odometry: Imagined frames get the model's own odometry.
+        give_odometry: The context comes with odometry.
     """
-    trial = make_trial(model, episodes, context, own_odometry)
+    trial = make_trial(model, episodes, context, own_odometry, give_odometry)
     reach = window_reach(model)
     state = remember(model, trial)
     yield OURS, model.decode(imagine(model, state, trial))
     if window_only is not None:
-        other = make_trial(window_only, episodes, context, own_odometry)
+        other = make_trial(window_only, episodes, context, own_odometry, give_odometry)
         yield WINDOW_ONLY, window_only.decode(imagine(window_only, remember(window_only, other), other))
     wrong = with_wrong_actions(trial)
     yield WRONG_ACTIONS, model.decode(imagine(model, state, wrong))

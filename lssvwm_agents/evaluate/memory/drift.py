@@ -35,7 +35,9 @@ _FRAMES_AT_ONCE = 64
 
 
 @torch.no_grad()
-def drift(model: WorldModel, config: MazeConfig, episodes: Episodes, context: int) -> dict[str, Any]:
+def drift(
+    model: WorldModel, config: MazeConfig, episodes: Episodes, context: int, give_odometry: bool = True
+) -> dict[str, Any]:
     """Imagine all frames after the context, then turn around on the spot.
 
     Returns:
@@ -45,7 +47,7 @@ def drift(model: WorldModel, config: MazeConfig, episodes: Episodes, context: in
         dB between the views before and after a full turn, beside that between opposite views (where all views
         are alike, so are the two).
     """
-    trial = make_trial(model, episodes, context)
+    trial = make_trial(model, episodes, context, give_odometry=give_odometry)
     start = remember(model, trial)
     horizon = episodes.frames.shape[1] - context
     proprio = trial.proprio

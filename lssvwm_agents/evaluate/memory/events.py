@@ -92,6 +92,7 @@ def event_memory(
     config: MazeConfig,
     seeds: list[int],
     seed: int,
+    give_odometry: bool = True,
 ) -> dict[str, Any]:
     """How often the branch that pays is imagined to pay more, after one delay.
 
@@ -101,6 +102,7 @@ def event_memory(
         config: A cue corridor; its ``cue_delay`` is the delay.
         seeds: Of the corridors.
         seed: Of the shuffled context.
+        give_odometry: To models that take it.
 
     Returns:
         ``frames``, the frame at which the agent stands in the junction, and per condition
@@ -116,7 +118,7 @@ def event_memory(
     def accuracy(judge: WorldModel, shuffled: bool, frames: int | None) -> list[float]:
         predicted = []
         for episodes in branches:
-            trial = make_trial(judge, episodes, context)
+            trial = make_trial(judge, episodes, context, give_odometry=give_odometry)
             if shuffled:
                 trial = controls.with_shuffled_context(trial, window_reach(judge), seed)
             predicted.append(_imagined_reward(judge, remember(judge, trial, frames), trial))

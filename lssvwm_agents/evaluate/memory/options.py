@@ -25,6 +25,8 @@ class MemoryOptions:
     """Mazes of the drift test, at most."""
     longest_stream: int = 100_000
     """Frames of the longest stream; 100, 1,000, 10,000 and 100,000 up to this are timed."""
+    odometry: bool = True
+    """Give the odometry to models that take it; without, one with visual odometry sees its own motion."""
     ssim_stride: int = 4
     """SSIM is computed for every so-manyth imagined frame."""
     strips: int = 2

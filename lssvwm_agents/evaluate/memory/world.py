@@ -18,13 +18,19 @@ def far_frames(model: WorldModel) -> int:
     return max(_FAR, 2 * window_reach(model))
 
 
-def check_model(model: WorldModel, name: str) -> None:
+def check_model(model: WorldModel, name: str, give_odometry: bool = True) -> None:
     """Refuse a model that cannot be asked the benchmark's questions.
 
     Raises:
-        UserError: If its frames, actions or odometry are of another kind.
+        UserError: If its frames, actions or odometry are of another kind, or it needs odometry and none is
+            given.
     """
     config = model.config
+    if not give_odometry and config.proprio_dim and not config.sees_motion:
+        raise UserError(
+            "without odometry (`odometry` false) a model must see its own motion (`visual_odometry`) or have "
+            f"been trained from actions alone, and `{name}` needs odometry of {config.proprio_dim} values."
+        )
     size, width = config.tokenizer.frame_size, config.proprio_dim
     fits = config.discrete_actions and config.action_dim == MAZE.action_size and size == MAZE.image_size
     if not fits or width not in (0, ODOMETRY):
