@@ -93,7 +93,7 @@ class StartStates:
                 f"{context.actions.shape[2]}."
             )
         width = 0 if context.proprio is None else context.proprio.shape[2]
-        if config.proprio_dim not in (0, width):
+        if config.proprio_dim not in (0, width) and not (width == 0 and config.sees_motion):
             raise ValueError(
                 f"this model needs odometry of {config.proprio_dim} values, but the contexts have {width}."
             )

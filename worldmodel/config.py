@@ -176,6 +176,11 @@ class BackboneConfig:
             self.place_features,
         )
         _require(self.place_values >= 1, "`place_values` must be at least 1", self.place_values)
+        _require(
+            not self.place_keys or self.memory == "block_scan",
+            "`place_keys` are keys of the scan: `memory` must be 'block_scan'",
+            self.memory,
+        )
         for name in ("place_lengths", "place_ridges"):
             ends = getattr(self, name)
             _require(len(ends) == 2 and min(ends) > 0, f"`{name}` must be two numbers above 0", ends)
@@ -290,7 +295,7 @@ class WorldModelConfig:
         _require_one_of("odometry", self.odometry, Odometry)
         _require(
             self.proprio_dim > 0 or not (self.backbone.place_keys or self.backbone.place_features),
-            "memory by place needs odometry: `proprio_dim` must be at least 1",
+            "memory by place (`place_features`, `place_keys`) needs odometry: `proprio_dim` must be above 0",
             self.proprio_dim,
         )
         _require(

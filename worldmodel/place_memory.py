@@ -1,9 +1,10 @@
 """A memory asked by place: every token holds a linear map from where the camera is to what it saw there.
 
 It is a linear recurrence with a matrix state of constant size, as the block scan is, but learnt by recursive
-least squares (`place_regression`): of up to N places that differ none disturbs another, whereas keys that are
-merely added (Mamba-2, linear attention) blur after a few dozen. MesaNet (von Oswald et al. 2025, arXiv
-2506.05233) solves the same least squares for keys made of tokens, DeltaNet (Yang et al. 2024, arXiv
+least squares (`place_regression`): what is written takes back what earlier places would have said there,
+whereas keys that are merely added (Mamba-2, linear attention) blur after a few dozen. With more places than
+features the fit is the least-squares one, and recall of each gets worse. MesaNet (von Oswald et al. 2025,
+arXiv 2506.05233) solves the same least squares for keys made of tokens, DeltaNet (Yang et al. 2024, arXiv
 2406.06484) follows its gradient; here the keys are places, so that all tokens of a view share one solution.
 
 Shape legend: B batch  T frames  Q numbers of a place  N features  S tokens of a frame  V value channels

@@ -61,7 +61,9 @@ class Said:
 
     Attributes:
         values: (B,T,S,V).
-        novelty: (B,T) in [0, 1], 1 where nothing near was seen: the variance left, by the prior's.
+        novelty: (B,T) in [0, 1]: the variance left at the place, by the prior's. 1 before anything was
+            seen; it falls everywhere when more places were seen than there are features. 0 where the place
+            is unknown.
     """
 
     values: torch.Tensor

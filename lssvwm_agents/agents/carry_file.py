@@ -18,15 +18,19 @@ from lssvwm_agents.agents.planning_carry import PlanningCarry, PlanningStats, Se
 from lssvwm_agents.files import atomic_path
 from lssvwm_agents.planners import BoundedGaussian, Categorical, Plan, PlanRecord, RememberedElites
 from lssvwm_agents.worldmodel import WorldState
+from lssvwm_agents.worldmodel.full_attention import FrameCache
+from lssvwm_agents.worldmodel.place_regression import PlaceState
 from lssvwm_agents.worldmodel.state import LayerState
 
-FORMAT = "lssvwm-agents planning carry 1"
+FORMAT = "lssvwm-agents planning carry 2"
 _CLASSES: dict[str, Callable[..., Any]] = {
     cls.__name__: cls
     for cls in (
         BoundedGaussian,
         Categorical,
+        FrameCache,
         LayerState,
+        PlaceState,
         Plan,
         PlanRecord,
         PlanningCarry,

@@ -63,10 +63,10 @@ def check_spaces(
             f"this model sees frames of ({size}, {size}, 3), but the environment's observations are "
             f"{observation_space}: resize its frames or train a model for this size."
         )
-    if config.proprio_dim > 0 and proprio_space is None:
+    if config.proprio_dim > 0 and proprio_space is None and not config.sees_motion:
         raise ValueError(
             f"this model needs odometry (`proprio` of {config.proprio_dim} values) beside the frame: make "
-            "the environment with observation='dict', or use a model trained without odometry."
+            "the environment with observation='dict', or use a model with visual odometry or without any."
         )
     if config.proprio_dim > 0 and proprio_space is not None and proprio_space.shape != (config.proprio_dim,):
         raise ValueError(

@@ -79,10 +79,13 @@ class Imagination:
                 lambda e=e: self.model.repeat(state.select(e), n) for e in episodes.chunk(self.num_threads)
             ]
             return SharedState(self._together(jobs))
-        rows = torch.arange(state.batch_size, device=state.features.device).repeat_interleave(n)
-        return SharedState(
-            self._together([lambda r=r: state.select(r) for r in rows.chunk(self.num_threads)])
-        )
+        shares = [len(share) for share in torch.arange(n).chunk(-(-self.num_threads // state.batch_size))]
+        jobs = [
+            lambda e=e, share=share: self.model.repeat(state.select(e[None]), share)
+            for e in torch.arange(state.batch_size, device=state.features.device)
+            for share in shares
+        ]
+        return SharedState(self._together(jobs))
 
     def step(
         self, state: WorldState | SharedState, action: torch.Tensor

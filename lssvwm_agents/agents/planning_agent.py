@@ -190,14 +190,14 @@ class PlanningAgent:
             raise ValueError(
                 f"this model sees frames of {size}x{size}, got {tuple(observed.frames.shape[-2:])}."
             )
-        if config.proprio_dim > 0 and observed.proprio is None:
+        if config.proprio_dim > 0 and observed.proprio is None and not config.sees_motion:
             raise ValueError(
                 f"this model needs odometry (`proprio` of {config.proprio_dim} values) beside the frame: "
-                "make the environment with observation='dict', or use a model trained without odometry."
+                "make the environment with observation='dict', or use a model with visual odometry or "
+                "without any."
             )
-        if config.proprio_dim == 0:
+        if config.proprio_dim == 0 or observed.proprio is None:
             return dataclasses.replace(observed, proprio=None)
-        assert observed.proprio is not None
         if observed.proprio.shape[1] != config.proprio_dim:
             raise ValueError(
                 f"this model needs odometry of {config.proprio_dim} values, got {observed.proprio.shape[1]}."
@@ -227,13 +227,15 @@ class PlanningAgent:
         )
         if any_start:
             carry = self._begin_episodes(carry, start)
+        world, visited = self._write(carry.world, (seen,)), carry.visited
+        if observed.proprio is None and self.model.config.sees_motion:
+            seen = dataclasses.replace(seen, proprio=world.proprio)
         recent = (*carry.recent, seen)[-self.memory_frames :] if self.memory_frames is not None else ()
-        visited = carry.visited
-        if self.exploration is not None and observed.proprio is not None:
-            visited = torch.cat([visited[:, 1:], observed.proprio[:, None, :2]], dim=1)
+        if self.exploration is not None and self.model.config.proprio_dim:  # given, or seen by the model
+            visited = torch.cat([visited[:, 1:], world.proprio[:, None, :2].to(visited.dtype)], dim=1)
         return dataclasses.replace(
             carry,
-            world=self._write(carry.world, (seen,)),
+            world=world,
             visited=visited,
             recent=recent,
             last_action=None,

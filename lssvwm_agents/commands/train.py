@@ -24,7 +24,7 @@ class TrainArgs:
     out: Path
     """Folder of the run: tokenizer, checkpoints, log, and in the end the weights."""
     recipe: str = "maze-tiny"
-    """maze-tiny, memory-small, memory-cue or maze-debug; the other flags' defaults are those of the recipe."""
+    """maze-tiny, memory-small, memory-cue or maze-debug; other flags' defaults are those of the recipe."""
     store: Path | None = None
     """Episodes made by `lssvwm collect`; without it mazes are rendered on the device."""
     online: bool = False

@@ -9,13 +9,15 @@ from lssvwm_agents.trainers.config import OptimizationConfig
 Named = list[tuple[str, torch.nn.Parameter]]
 
 _NOT_FOR_MUON = ("embed", "null", "head", "tokenizer", "table")
+_PLAIN = ("null", "place.", "key_bias", "gate_novelty")
 
 
 def split_parameters(module: torch.nn.Module, use_muon: bool) -> tuple[Named, Named, Named]:
     """Trainable parameters for Muon, for AdamW with weight decay, and for AdamW without.
 
     Muon (Jordan et al. 2024) takes the matrices inside the network; embeddings and heads stay with AdamW.
-    What has fewer than two dimensions (biases, norms, per-head rates) is never decayed.
+    What has fewer than two dimensions (biases, norms, per-head rates) is never decayed, nor is what makes the
+    keys of places.
     """
     muon: Named = []
     decayed: Named = []
@@ -23,7 +25,7 @@ def split_parameters(module: torch.nn.Module, use_muon: bool) -> tuple[Named, Na
     for name, parameter in module.named_parameters():
         if not parameter.requires_grad:
             continue
-        if parameter.ndim < 2 or "null" in name:
+        if parameter.ndim < 2 or any(word in name for word in _PLAIN):
             plain.append((name, parameter))
         elif use_muon and parameter.ndim == 2 and not any(word in name for word in _NOT_FOR_MUON):
             muon.append((name, parameter))

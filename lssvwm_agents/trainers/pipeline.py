@@ -35,10 +35,12 @@ _SHAPES = (
     "action_dim",
     "proprio_dim",
     "odometry",
+    "denoiser",
+    "transformer",
     "num_bins",
     "value_head",
 )
-"""Fields of a model's configuration that decide which weights it has."""
+"""Fields of a model's configuration that decide which weights it has; visual odometry may differ."""
 
 
 @dataclass(frozen=True)

@@ -28,11 +28,19 @@ def build_world_model(
     device: torch.device | str,
     init: WorldModel | None = None,
 ) -> WorldModel:
-    """A world model with a trained, frozen tokenizer inside; the rest is fresh, or that of ``init``."""
+    """A world model with a trained, frozen tokenizer inside; the rest is fresh, or that of ``init``.
+
+    Visual odometry may be had by one of the two alone: it is then fresh, or left behind.
+    """
     torch.manual_seed(fold_in(seed, 4))
     model = WorldModel(config)
     if init is not None:
-        model.load_state_dict(init.state_dict())
+        weights, own = init.state_dict(), model.state_dict()
+        if init.config.sees_motion != config.sees_motion:
+            seeing = "heads.visual_odometry."
+            weights = {name: value for name, value in weights.items() if not name.startswith(seeing)}
+            weights |= {name: value for name, value in own.items() if name.startswith(seeing)}
+        model.load_state_dict(weights)
     model.tokenizer.load_state_dict(tokenizer.state_dict())
     model.tokenizer.requires_grad_(False)
     return model.to(device)

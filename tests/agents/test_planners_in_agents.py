@@ -18,7 +18,7 @@ from lssvwm_agents.evaluate.planner_options import (
     make_planning_agent,
 )
 from lssvwm_agents.planners import CEM, ICEM, ContinuousActions, DiscreteActions
-from lssvwm_agents.worldmodel import WorldModel
+from lssvwm_agents.worldmodel import BackboneConfig, WorldModel
 
 from .conftest import make_model
 from .test_planning_agent import at, random_frames
@@ -111,6 +111,30 @@ def test_a_restored_agent_goes_on_as_if_never_stopped(
         assert torch.equal(one, other)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"backbone": BackboneConfig(width=32, block_sizes=(1,), head_dim=16, place_features=8)},
+        {"backbone": BackboneConfig(width=32, block_sizes=(1,), head_dim=16, memory="full_attention")},
+        {"odometry": "pose", "visual_odometry": True},
+    ],
+    ids=["places", "full_attention", "visual_odometry"],
+)
+def test_every_kind_of_memory_can_be_saved(tmp_path: Path, options: dict[str, object]) -> None:
+    agent = PlanningAgent(
+        make_model(**options), CEM(DiscreteActions(6), horizon=2, num_samples=4, num_elites=2)
+    )
+    frames, proprio = random_frames(2, 3)
+    carry = agent.initial_carry(2)
+    for t in range(3):
+        _, carry = agent.act(at(frames, proprio, t), carry)
+    save_carry(carry, tmp_path / "carry")
+    restored = load_carry(tmp_path / "carry")
+    assert pytree.tree_structure(restored.world) == pytree.tree_structure(carry.world)
+    for one, other in zip(pytree.tree_leaves(carry.world), pytree.tree_leaves(restored.world), strict=True):
+        assert torch.equal(one, other)
+
+
 def test_a_carry_before_its_first_frame_can_be_saved(model: WorldModel, tmp_path: Path) -> None:
     agent = PlanningAgent(model, CEM(DiscreteActions(6), horizon=2, num_samples=8, num_elites=2))
     save_carry(agent.initial_carry(3, seed=2), tmp_path / "carry")
@@ -127,5 +151,5 @@ def test_files_that_are_no_carry(tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
     save_file({"x": torch.zeros(1)}, tmp_path / "other")
-    with pytest.raises(ValueError, match="must have the format `lssvwm-agents planning carry 1`, got `None`"):
+    with pytest.raises(ValueError, match="must have the format `lssvwm-agents planning carry 2`, got `None`"):
         load_carry(tmp_path / "other")

@@ -5,7 +5,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 import lssvwm_agents.envs  # noqa: F401
-from lssvwm_agents.agents import PlanningAgent, PlanningCarry, check_env_id, check_spaces
+from lssvwm_agents.agents import Exploration, PlanningAgent, PlanningCarry, check_env_id, check_spaces
 from lssvwm_agents.planners import CEM, ContinuousActions, DiscreteActions
 from lssvwm_agents.worldmodel import WorldModel, WorldState
 
@@ -147,6 +147,29 @@ def test_continuous_actions_and_no_odometry() -> None:
     assert_states_close(carry.world, expected)
 
 
+def test_a_model_that_sees_its_motion_needs_no_odometry() -> None:
+    """Frames alone will do; what the agent has seen of its way counts for exploring and for a cut memory."""
+    model = make_model(odometry="pose", visual_odometry=True)
+    envs = gymnasium.make_vec(ENV_ID, num_envs=2)
+    check_spaces(model.config, envs.single_observation_space, envs.single_action_space)
+    agent = PlanningAgent(model, PLANNER, exploration=Exploration(weight=0.1, memory_frames=3))
+    cut = PlanningAgent(model, PLANNER, memory_frames=8)
+    frames, _ = random_frames(2, 4)
+    carry, short, actions = agent.initial_carry(2), cut.initial_carry(2), []
+    for t in range(4):
+        action, carry = agent.act(frames[:, t], carry)
+        actions.append(action)
+        short = cut.record_action(cut.observe(frames[:, t], short), action)
+    floats = torch.nn.functional.one_hot(torch.as_tensor(np.stack(actions, 1)), 6).float()
+    given = torch.cat([torch.zeros(2, 1, 6), floats[:, :3]], dim=1)
+    pixels = torch.from_numpy(frames).permute(0, 1, 4, 2, 3).float() / 255
+    with torch.no_grad():
+        expected, _ = model.observe(model.initial_state(2), pixels, given)
+    assert_states_close(carry.world, expected)
+    torch.testing.assert_close(carry.visited[:, -1], carry.world.proprio[:, :2])
+    assert_states_close(cut.planning_state(short), expected)
+
+
 def test_memory_cut_rebuilds_from_the_last_frames(model: WorldModel) -> None:
     agent = PlanningAgent(model, PLANNER, memory_frames=3)
     frames, proprio = random_frames(2, 6)
@@ -232,6 +255,18 @@ def test_threads_share_the_rows_and_change_no_result(model: WorldModel) -> None:
             other.plan.candidate_returns, plans[0].plan.candidate_returns, rtol=1e-4, atol=1e-5
         )
         assert other.stats.imagined_frames == plans[0].stats.imagined_frames
+    # With fewer episodes than threads each thread has forks of its own, which share their past.
+    shared = Imagination(model, num_threads=3)
+    carried, _ = model.observe(
+        model.initial_state(2), torch.rand(2, 4, 3, 64, 64), torch.zeros(2, 4, 6), torch.zeros(2, 4, 4)
+    )
+    actions = torch.nn.functional.one_hot(torch.arange(14) % 6, 6).float()
+    parts = shared.repeat(carried, 7)
+    assert sum(part.batch_size for part in parts.parts) == 14 and len(parts.parts) >= 3
+    assert all(part.nbytes < 2 * carried.nbytes for part in parts.parts)
+    torch.testing.assert_close(
+        shared.step(parts, actions)[1].latent, model.step(model.repeat(carried, 7), actions)[1].latent
+    )
     # Gradients are on in the threads where they are on here.
     shared = Imagination(model, num_threads=2)
     state = shared.repeat(model.initial_state(1), 4)

@@ -1,8 +1,12 @@
 """Training only a part of the model."""
 
-import pytest
+from dataclasses import replace
 
-from lssvwm_agents.trainers.world_model_trainer import freeze_all_but
+import pytest
+import torch
+
+from lssvwm_agents.recipes import maze_debug, with_maze
+from lssvwm_agents.trainers.world_model_trainer import build_world_model, freeze_all_but
 from lssvwm_agents.worldmodel import BackboneConfig, WorldModel, WorldModelConfig
 
 
@@ -16,3 +20,17 @@ def test_only_the_named_parts_are_trained() -> None:
     assert trained and all(name.startswith(("heads.proprio", "heads.reward")) for name in trained)
     with pytest.raises(ValueError, match="`only` must name parameters of the model.*'head.proprio'"):
         freeze_all_but(model, ("head.proprio",))
+
+
+@pytest.mark.parametrize("seeing", [False, True])
+def test_weights_with_and_without_visual_odometry_start_each_other(seeing):
+    """The head is fresh where the start has none, and left behind where the model wants none."""
+    base = with_maze(maze_debug()).model
+    torch.manual_seed(1)
+    start = WorldModel(replace(base, visual_odometry=not seeing))
+    config = replace(base, visual_odometry=seeing)
+    model = build_world_model(config, start.tokenizer, 0, "cpu", start)
+    kept = dict(start.named_parameters())
+    for name, parameter in model.named_parameters():
+        assert name.startswith("heads.visual_odometry.") or torch.equal(parameter, kept[name])
+    assert (model.heads.visual_odometry is not None) == seeing
