@@ -1,6 +1,7 @@
-"""One layer: memory, local attention, MLP, each a residual branch behind AdaLN-zero.
+"""One layer: memory, memory of places, local attention, MLP, each a residual branch behind AdaLN-zero.
 
-The memory is the block-wise scan; in baselines there is none, or full attention over all past frames.
+The memory is the block-wise scan; in baselines there is none, or full attention over all past frames. The
+memory of places is optional.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from lssvwm_agents.worldmodel.state import LayerState
 
 
 class Stream(NamedTuple):
-    """Tokens (B,T,h,w,D) of frames, their conditioning (B,T,K) and places (B,T,Q)."""
+    """Tokens (B,T,h,w,D) of frames, their conditioning (B,T,K) and places (B,T,Q+1)."""
 
     tokens: torch.Tensor
     conditioning: torch.Tensor
@@ -72,7 +73,7 @@ class Layer(nn.Module):
     def forward(
         self, write: Stream | None, read: Stream | None, state: LayerState
     ) -> tuple[Stream | None, Stream | None, LayerState]:
-        """Run the three branches on both streams."""
+        """Run all branches on both streams."""
         w = _Branches(write, self.modulation, self.width, self.branches) if write is not None else None
         r = _Branches(read, self.modulation, self.width, self.branches) if read is not None else None
         scan, angle, keys, values = state.scan, state.angle, state.keys, state.values

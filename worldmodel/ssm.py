@@ -107,8 +107,8 @@ class BlockScan(nn.Module):
                 t-1. Without ``write``, T must be 1.
             state: (B, num_blocks, H, P, N), or forks of one (then T must be 1).
             angle: (B, num_blocks, H, N/2 or 0).
-            write_place: (B,T,Q) places of the writing frames, for place keys.
-            read_place: (B,T,Q) places of the reading frames.
+            write_place: (B,T,Q+1) places of the writing frames, for place keys.
+            read_place: (B,T,Q+1) places of the reading frames.
 
         Returns:
             The two streams' outputs (or None), the new state and the new angle.

@@ -57,9 +57,10 @@ def validate_world_model(
 
     ``one_step_psnr`` predicts each frame from the real ones before it; ``imagined_psnr`` goes on from
     ``context`` real frames with the true actions alone, beside ``copy_last_psnr`` and the tokenizer's own
-    ceiling; ``recall_mse`` is the error of latents shown a second time, in random order, so that memory alone
-    knows them, beside ``fresh_mse``, that of frames as late in ordinary windows (1 is the error of knowing
-    nothing). ``return_correlation`` compares imagined and real sums of rewards over the horizon.
+    ceiling; ``recall_mse`` is the error of latents shown a second time, in random order, so that little but
+    memory knows them (now and then a neighbour is in the attention window), beside ``fresh_mse``, that of
+    frames as late in ordinary windows (1 is the error of knowing nothing). ``return_correlation`` compares
+    imagined and real sums of rewards over the horizon.
     """
     context, horizon = held_out.context, held_out.horizon
     length = context + horizon
