@@ -54,7 +54,8 @@ class Backbone(nn.Module):
     def __init__(self, config: WorldModelConfig) -> None:
         super().__init__()
         width, grid = config.backbone.width, (config.grid_size, config.grid_size)
-        self.odometry = config.odometry if config.proprio_dim else "vector"
+        self.odometry = config.odometry
+        self.by_place = config.backbone.place_keys or config.backbone.place_features > 0
         self.patch_size, self.width = config.patch_size, width
         patch_dim = config.tokenizer.latent_channels * config.patch_size**2
         self.feature_dim = 2 * width
@@ -113,10 +114,12 @@ class Backbone(nn.Module):
             denoise_writes: Predict clean latents of the writing frames instead (diffusion forcing).
         """
         w = None if write is None else self._embed(write)
-        r = None if read is None else self._embed(self._query(read))
-        if write is not None and read is not None and w is not None and r is not None:
-            if write.proprio is read.proprio and write.proprio_known is read.proprio_known:
-                r = r._replace(place=w.place)  # the very same, which saves the layers work
+        r = None
+        if read is not None:
+            known = None  # the very same tensor of places saves the layers work
+            if write is not None and w is not None and write.proprio is read.proprio:
+                known = w.place if write.proprio_known is read.proprio_known else None
+            r = self._embed(self._query(read), known)
         after = []
         for layer, state in zip(self.layers, layers, strict=True):
             w, r, state = layer(w, r, state)
@@ -150,11 +153,13 @@ class Backbone(nn.Module):
         """What asks memory: the noisy frames themselves, or for another denoiser their conditions alone."""
         return read if self.denoiser is None else _at_full_noise(read)
 
-    def _embed(self, frames: Frames) -> Stream:
+    def _embed(self, frames: Frames, place: torch.Tensor | None = None) -> Stream:
+        """Tokens of frames; their places are worked out if not given, and if a layer asks for them."""
         conditioning = self.conditioning(*frames[1:])
         embedded = self.embed(to_patches(frames.latents, self.patch_size))
-        standardised = self.conditioning.standardise(frames.proprio.to(self.position.dtype))
-        place = place_of(self.odometry, frames.proprio, standardised, frames.proprio_known)
+        if place is None and self.by_place:
+            standardised = self.conditioning.standardise(frames.proprio.to(self.position.dtype))
+            place = place_of(self.odometry, frames.proprio, standardised, frames.proprio_known)
         return Stream(embedded + self.position.to(embedded.dtype), conditioning, place)
 
     def _features(self, tokens: torch.Tensor) -> torch.Tensor:

@@ -22,11 +22,11 @@ from lssvwm_agents.worldmodel.state import LayerState
 
 
 class Stream(NamedTuple):
-    """Tokens (B,T,h,w,D) of frames, their conditioning (B,T,K) and places (B,T,Q+1)."""
+    """Tokens (B,T,h,w,D) of frames, their conditioning (B,T,K) and places (B,T,Q+1) or None."""
 
     tokens: torch.Tensor
     conditioning: torch.Tensor
-    place: torch.Tensor
+    place: torch.Tensor | None
 
 
 class Layer(nn.Module):

@@ -1,10 +1,11 @@
-"""Keys that know the place: B and C are rotated by angles linear in the odometry and in the token's position.
+"""Places as keys: rotations of the scan's B and C (`PlaceRotation`), and features (`PlaceFeatures`).
 
-Then what is read, ``c . b``, depends on how far apart in space the reading and the writing frame are: every
-pair of channels is one random Fourier feature (Rahimi and Recht 2007) of a kernel over places, and their sum
-with learnt weights is the kernel. Memory answers with what was seen nearby, however long ago, from the first
-update on. It is RoPE (Su et al. 2021, arXiv 2104.09864) with camera poses for positions, as PRoPE (Li et al.
-2025, arXiv 2507.10496) has it for attention, on the keys of a state-space model.
+Where B and C are rotated by angles linear in the odometry and in the token's position, what is read,
+``c . b``, depends on how far apart in space the reading and the writing frame are: every pair of channels is
+one random Fourier feature (Rahimi and Recht 2007) of a kernel over places, and their sum with learnt weights
+is the kernel. Memory answers with what was seen nearby, however long ago, from the first update on. It is
+RoPE (Su et al. 2021, arXiv 2104.09864) with camera poses for positions, as PRoPE (Li et al. 2025, arXiv
+2507.10496) has it for attention, on the keys of a state-space model.
 
 Shape legend, beside the one of ``ssm.py``: Q numbers of a place   J = N/2 pairs
 """
