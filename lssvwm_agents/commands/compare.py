@@ -44,6 +44,8 @@ class CompareArgs:
     """Names those mazes and all choices."""
     tests: str = ",".join(TESTS)
     """Tests of the evaluation, separated by commas."""
+    train_only: bool = False
+    """Stop after the training: several commands with one --out train side by side, a last one evaluates all."""
     tensorboard: bool = True
     """Write TensorBoard files while training."""
     memory: MemoryOptions = field(default_factory=MemoryOptions)
@@ -62,7 +64,7 @@ def parse(arguments: list[str], prog: str) -> CompareArgs:
 def run(args: CompareArgs) -> None:
     """Train, evaluate, and print the far PSNR of every baseline."""
     tests = parse_tests(args.tests)
-    from lssvwm_agents.evaluate.compare import CompareOptions, compare
+    from lssvwm_agents.evaluate.compare import CompareOptions, compare, train_baselines
 
     options = CompareOptions(
         out=args.out,
@@ -77,7 +79,12 @@ def run(args: CompareArgs) -> None:
         memory=args.memory,
         tensorboard=args.tensorboard,
     )
-    combined = compare(with_maze(args.experiment), options)
+    experiment = with_maze(args.experiment)
+    if args.train_only:
+        train_baselines(experiment, options)
+        print(f"Trained in {args.out / 'runs'}; the same command without --train-only evaluates.")
+        return
+    combined = compare(experiment, options)
     print(f"PSNR in dB of places last seen more than {combined['far_frames']} frames ago, per training seed")
     for name, values in combined["psnr_far"].items():
         shown = ", ".join("-" if value is None else f"{value:.1f}" for value in values)

@@ -65,18 +65,29 @@ def compare(experiment: Experiment, options: CompareOptions) -> dict[str, Any]:
         UserError: If a baseline is unknown, does not fit the recipe, would take the name ``ours`` from runs
             of the baseline so called, or the recipe is driven by the clock.
     """
-    _check(experiment, options)
-    planned = [(name, seed) for seed in options.seeds for name in options.baselines]
-    experiments = {pair: experiment_for(experiment, *pair) for pair in planned}
-    for pair in planned:
-        _train(experiments[pair], options, *pair)
-    for pair in planned:
+    for pair in train_baselines(experiment, options):
         _evaluate(options, *pair)
     combined = combine(_load_evaluations(options.out), options.ours)
     combined["training"] = {name: found for name, found in _training_figures(options.out)}
     combined |= {"recipe": experiment.name, **run_info(choose_device(options.device))}
     write_json(options.out / "memory.json", combined)
     return combined
+
+
+def train_baselines(experiment: Experiment, options: CompareOptions) -> list[tuple[str, int]]:
+    """Train every baseline with every seed that is not finished yet, and return all those pairs.
+
+    Several processes may train parts of one comparison side by side, in one folder.
+
+    Raises:
+        UserError: As :func:`compare`.
+    """
+    _check(experiment, options)
+    planned = [(name, seed) for seed in options.seeds for name in options.baselines]
+    experiments = {pair: experiment_for(experiment, *pair) for pair in planned}
+    for pair in planned:
+        _train(experiments[pair], options, *pair)
+    return planned
 
 
 def experiment_for(experiment: Experiment, name: str, seed: int) -> Experiment:
