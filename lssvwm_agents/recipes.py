@@ -192,11 +192,13 @@ def memory_small() -> Experiment:
     return replace(
         base,
         name="memory-small",
+        data=replace(base.data, num_envs=2048),
         model=small(visual_odometry=True),
         objective=ObjectiveConfig(rollout_weight=0.0),
         training=replace(
             base.training,
-            updates=2000,
+            updates=2500,
+            frames_per_batch=8192,
             curriculum=((0.0, 64), (0.4, 128), (0.7, 256)),
             memory_replay=0.5,
             rollout_start=0.0,
