@@ -66,12 +66,26 @@ def claim(directory: Path, settings: dict[str, Any]) -> None:
 
 
 def training_progress(directory: Path, phase: str = "world_model") -> dict[str, Any] | None:
-    """What the latest checkpoint of a run says of its progress: ``update``, ``elapsed`` seconds; or None."""
+    """How far a run has come: ``update``, ``elapsed`` seconds; None if it has not begun.
+
+    By its latest checkpoint; where there are none any more, by the last line of its log that names both.
+    """
     folder = directory / "checkpoints" / phase
     pointer = folder / "latest"
-    if not pointer.is_file():
+    if pointer.is_file():
+        progress: dict[str, Any] = json.loads(
+            (folder / pointer.read_text().strip() / "progress.json").read_text()
+        )
+        return progress
+    log = directory / "log.jsonl"
+    if not log.is_file():
         return None
-    progress: dict[str, Any] = json.loads(
-        (folder / pointer.read_text().strip() / "progress.json").read_text()
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    return next(
+        (
+            {"update": line["update"], "elapsed": line["elapsed"]}
+            for line in reversed(lines)
+            if line["phase"] == phase and "elapsed" in line
+        ),
+        None,
     )
-    return progress

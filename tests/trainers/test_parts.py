@@ -21,7 +21,7 @@ from lssvwm_agents.trainers.ema import Ema
 from lssvwm_agents.trainers.logging import MetricMean, RunLog
 from lssvwm_agents.trainers.nan_guard import NanGuard
 from lssvwm_agents.trainers.optimizers import build_optimizers, split_parameters
-from lssvwm_agents.trainers.run_folder import claim
+from lssvwm_agents.trainers.run_folder import claim, training_progress
 from lssvwm_agents.trainers.schedules import curriculum_length, decay_factor, ema_decay_at, warmup_factor
 
 CPU = torch.device("cpu")
@@ -96,6 +96,22 @@ def test_checkpoints_keep_two_and_come_back(tmp_path):
     (tmp_path / "latest").write_text("update-000000009")
     with pytest.raises(ValueError, match="not there"):
         load_latest(tmp_path)
+
+
+def test_progress_is_known_by_the_log_where_checkpoints_were_deleted(tmp_path):
+    assert training_progress(tmp_path) is None
+    lines = [
+        {"phase": "world_model", "update": 10, "elapsed": 1.5},
+        {"phase": "world_model", "update": 20, "elapsed": 3.0},
+        {"phase": "world_model", "update": 20, "val/loss": 1.0},
+        {"phase": "other", "update": 99, "elapsed": 9.0},
+    ]
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert training_progress(tmp_path) == {"update": 20, "elapsed": 3.0}
+    save_checkpoint(
+        tmp_path / "checkpoints" / "world_model", 30, Checkpoint({}, {"update": 30, "elapsed": 4.0})
+    )
+    assert training_progress(tmp_path) == {"update": 30, "elapsed": 4.0}
 
 
 @pytest.mark.parametrize("kind", ["adamw", "muon"])
