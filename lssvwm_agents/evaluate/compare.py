@@ -19,8 +19,8 @@ from lssvwm_agents.evaluate.memory.options import TESTS, MemoryOptions
 from lssvwm_agents.recipes import Experiment
 from lssvwm_agents.report import model_sha256, run_info, write_json
 from lssvwm_agents.trainers.distributed import choose_device
-from lssvwm_agents.trainers.pipeline import RunOptions, run_experiment
-from lssvwm_agents.trainers.run_folder import training_progress
+from lssvwm_agents.trainers.pipeline import RunOptions, run_experiment, run_settings
+from lssvwm_agents.trainers.run_folder import claim, training_progress
 from lssvwm_agents.weights import load_model
 
 
@@ -63,7 +63,8 @@ def compare(experiment: Experiment, options: CompareOptions) -> dict[str, Any]:
 
     Raises:
         UserError: If a baseline is unknown, does not fit the recipe, would take the name ``ours`` from runs
-            of the baseline so called, or the recipe is driven by the clock.
+            of the baseline so called, the recipe is driven by the clock, or the folder holds a run by other
+            settings.
     """
     for pair in train_baselines(experiment, options):
         _evaluate(options, *pair)
@@ -148,17 +149,20 @@ def _check(experiment: Experiment, options: CompareOptions) -> None:
 
 def _train(experiment: Experiment, options: CompareOptions, name: str, seed: int) -> None:
     folder = run_folder(options.out, name, seed)
+    run = RunOptions(
+        out=folder,
+        tokenizer=options.tokenizer or _shared_tokenizer(options.out, folder),
+        device=options.device,
+        tensorboard=options.tensorboard,
+    )
     progress = training_progress(folder)
     whole = (folder / "model" / "config.json").is_file()
     if whole and progress is not None and progress["update"] >= experiment.training.updates:
+        claim(folder, run_settings(experiment, run))
         print(f"{folder.name}: trained before")
         return
     print(f"{folder.name}: training", flush=True)
-    tokenizer = options.tokenizer or _shared_tokenizer(options.out, folder)
-    run_experiment(
-        experiment,
-        RunOptions(out=folder, tokenizer=tokenizer, device=options.device, tensorboard=options.tensorboard),
-    )
+    run_experiment(experiment, run)
 
 
 def _shared_tokenizer(out: Path, folder: Path) -> str | None:

@@ -80,6 +80,19 @@ def run_experiment(experiment: Experiment, options: RunOptions) -> Path | None:
         distributed.stop(process)
 
 
+def run_settings(
+    experiment: Experiment, options: RunOptions, store: EpisodeStore | None = None
+) -> dict[str, Any]:
+    """What a run is made by, as its ``experiment.json`` notes it (see :func:`claim`)."""
+    return {
+        "experiment": experiment_to_dict(experiment),
+        "store": None if options.store is None else str(options.store.resolve()),
+        "store_episodes": None if store is None else store.num_episodes,
+        "tokenizer": options.tokenizer,
+        "init": options.init,
+    }
+
+
 def _run(
     experiment: Experiment, options: RunOptions, process: Process, deadline: float | None
 ) -> Path | None:
@@ -98,15 +111,8 @@ def _run(
                     f"the weights `{options.init}` have another shape than the recipe: their `{name}` is "
                     f"{theirs}, the recipe's {ours}."
                 )
-    settings: dict[str, Any] = {
-        "experiment": experiment_to_dict(experiment),
-        "store": None if options.store is None else str(options.store.resolve()),
-        "store_episodes": None if store is None else store.num_episodes,
-        "tokenizer": options.tokenizer,
-        "init": options.init,
-    }
     if process.is_main:
-        claim(options.out, settings)
+        claim(options.out, run_settings(experiment, options, store))
     process.wait()
     held_out = None
     if store is not None:

@@ -17,6 +17,9 @@ _FREE = {
     "compile",
     "compile_render",
     "compact_weights",
+    "num_validation_episodes",
+    "validation_context",
+    "validation_horizon",
 }
 """Settings that change no weights: a resumed run may change them."""
 

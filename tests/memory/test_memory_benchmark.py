@@ -20,7 +20,7 @@ from lssvwm_agents.evaluate.memory.world import check_model, far_frames
 from lssvwm_agents.recipes import maze_debug, with_maze
 from lssvwm_agents.report import file_sha256
 from lssvwm_agents.report.frame_grid import GridRow, frame_grid
-from lssvwm_agents.worldmodel import WorldModel
+from lssvwm_agents.worldmodel import ObjectiveConfig, WorldModel
 
 QUICK = MemoryOptions(
     context=32,
@@ -240,6 +240,9 @@ def test_a_comparison_trains_evaluates_and_skips_what_is_done(tmp_path, capsys):
     assert "window_only-seed0: trained before" in printed and "window_only-seed0: evaluated before" in printed
     assert "frame_scan-seed0: training" in printed and set(lists) | {"frame_scan"} == set(again["psnr"])
     assert again["psnr"]["ours"] == lists["ours"]
+    other = replace(tiny_recipe(), objective=ObjectiveConfig(full_noise_share=0.7))
+    with pytest.raises(UserError, match="full_noise_share was 0.5 and is now 0.7"):
+        compare(other, replace(options, baselines=("window_only",)))
 
 
 def test_experiments_differ_in_what_is_compared_alone():
