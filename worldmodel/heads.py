@@ -80,13 +80,22 @@ class Heads(nn.Module):
         if proprio_dim:
             inputs = feature_dim + OdometryHead.input_dim(odometry, proprio_dim) + action_dim
             mlp = _mlp(inputs, hidden, OdometryHead.change_dim(odometry, proprio_dim))
-            self.proprio = OdometryHead(mlp, odometry, proprio_dim)
+            self.proprio = OdometryHead(mlp, odometry, proprio_dim, action_dim)
         self.visual_odometry: nn.Sequential | None = None  # from two latents and the action between them
         if latent_dim:
             change = OdometryHead.change_dim(odometry, proprio_dim)
             self.visual_odometry = _mlp(2 * latent_dim + action_dim, hidden, change)
         nn.init.zeros_(self.continuation.weight)
         nn.init.constant_(self.continuation.bias, 4.0)
+
+    @torch.no_grad()
+    def forget_odometry(self) -> None:
+        """Let the odometry heads say nothing, as before any training."""
+        for mlp in (None if self.proprio is None else self.proprio.mlp, self.visual_odometry):
+            last = mlp[-1] if isinstance(mlp, nn.Sequential) else None
+            if isinstance(last, nn.Linear):
+                nn.init.zeros_(last.weight)
+                nn.init.zeros_(last.bias)
 
 
 def _mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:

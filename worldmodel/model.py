@@ -193,15 +193,35 @@ class WorldModel(
     # --- odometry ---------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def fit_odometry(self, proprio: torch.Tensor, recorded: torch.Tensor) -> None:
-        """Measure how odometry (E,T,P) and its changes are spread, where it was ``recorded`` (E,T)."""
+    def fit_odometry(
+        self,
+        proprio: torch.Tensor,
+        actions: torch.Tensor,
+        recorded: torch.Tensor,
+        heads_alone: bool = False,
+    ) -> None:
+        """Measure how odometry and its changes are spread, and what actions alone say of the changes.
+
+        Args:
+            proprio: (E,T,P).
+            actions: (E,T,A), those that led to the frames.
+            recorded: (E,T) bool, where there was a frame.
+            heads_alone: Leave what the layers are told as it is, and begin both odometry heads anew, for a
+                model whose layers are trained.
+
+        Raises:
+            ValueError: If the model has no odometry, or fewer than 2 changes were recorded.
+        """
         if self.heads.proprio is None:
             raise ValueError("only a model with odometry can be fitted to it, got `proprio_dim`=0.")
-        self.backbone.conditioning.fit_proprio(proprio[recorded])
         both = recorded[:, 1:] & recorded[:, :-1]
         if int(both.sum()) < 2:
             raise ValueError(f"odometry is fitted to at least 2 changes of it, got {int(both.sum())}.")
-        self.heads.proprio.fit(proprio[:, :-1][both], proprio[:, 1:][both])
+        if heads_alone:
+            self.heads.forget_odometry()
+        else:
+            self.backbone.conditioning.fit_proprio(proprio[recorded])
+        self.heads.proprio.fit(proprio[:, :-1][both], proprio[:, 1:][both], actions[:, 1:][both])
 
     def next_odometry(
         self, features: torch.Tensor, proprio: torch.Tensor, action: torch.Tensor
@@ -226,8 +246,8 @@ class WorldModel(
         head = self.heads.visual_odometry
         assert head is not None
         seen = [before.flatten(-3), after.flatten(-3), action.to(after.dtype)]
-        change: torch.Tensor = head(torch.cat(seen, dim=-1))
-        return change
+        assert self.heads.proprio is not None
+        return self.heads.proprio.expect(action, head(torch.cat(seen, dim=-1)))
 
     def see_motion(self, state: WorldState, latents: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
         """Odometry (B,T,P) of frames that came without: motion seen from frame to frame, added up.

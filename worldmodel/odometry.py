@@ -2,12 +2,18 @@
 
 It predicts a *change*, in units of the changes seen in the data, so that its error weighs as much as any
 other. For a ``pose`` the change is a motion in the agent's own frame, composed with the pose exactly: a turn
-of 15 degrees is the same turn wherever the agent stands, and what is left to learn is what stops a move.
+of 15 degrees is the same turn wherever the agent stands.
+
+What the action alone says of a change is found by linear regression before the training: exact where the
+action decides. What is left to learn is what stops a move. (Errors of odometry add up; a hundredth of a turn
+too much in every frame is a quarter turn after a few hundred.)
 
 Shape legend: P odometry   C change (P; for a pose P - 1)   F features   A action
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import nn
@@ -26,16 +32,21 @@ class OdometryHead(nn.Module):
             the left, sine and cosine of the heading, counter-clockwise, and changes are steps ahead, to the
             left, and a turn in radians. Numbers after the pose change by differences.
         proprio_dim: ``P``.
+        action_dim: ``A``.
     """
 
-    def __init__(self, mlp: nn.Module, kind: Odometry, proprio_dim: int) -> None:
+    def __init__(self, mlp: nn.Module, kind: Odometry, proprio_dim: int, action_dim: int) -> None:
         super().__init__()
         self.mlp, self.kind = mlp, kind
         size = self.change_dim(kind, proprio_dim)
         self.register_buffer("change_mean", torch.zeros(size))
         self.register_buffer("change_std", torch.ones(size))
+        self.register_buffer("by_action", torch.zeros(1 + action_dim, size))  # first row: without any
+        self.register_buffer("left_open", torch.ones(size))  # deviation of what the action leaves open
         self.change_mean: torch.Tensor
         self.change_std: torch.Tensor
+        self.by_action: torch.Tensor
+        self.left_open: torch.Tensor
 
     @staticmethod
     def change_dim(kind: Odometry, proprio_dim: int) -> int:
@@ -48,14 +59,39 @@ class OdometryHead(nn.Module):
         return proprio_dim - POSE_DIM if kind == "pose" else proprio_dim
 
     @torch.no_grad()
-    def fit(self, before: torch.Tensor, after: torch.Tensor) -> None:
-        """Store mean and deviation of the changes between odometry (M, P) and (M, P), one frame later."""
+    def fit(self, before: torch.Tensor, after: torch.Tensor, action: torch.Tensor) -> None:
+        """Measure changes from odometry (M, P) to (M, P) a frame later, and what actions (M, A) tell."""
         change = _change(self.kind, before, after)
         self.change_mean.copy_(change.mean(0))
+        self.change_std.copy_(self._deviation(change).clamp(min=1e-3))
+        target = self.change(before, after).double()
+        known = torch.cat([torch.ones_like(action[:, :1]), action], dim=1).double()
+        # One-hot actions and the constant are one too many: a trace of a ridge decides.
+        ridge = 1e-9 * len(known) * torch.eye(known.shape[1], dtype=known.dtype, device=known.device)
+        weights = torch.linalg.solve(known.T @ known + ridge, known.T @ target)
+        self.by_action.copy_(weights)
+        self.left_open.copy_(self._deviation(target - known @ weights).clamp(min=1e-3))
+
+    def _deviation(self, change: torch.Tensor) -> torch.Tensor:
+        """(M, C) -> (C)."""
         deviation = change.std(0)
         if self.kind == "pose":  # ahead and to the left are one unit
             deviation[:2] = deviation[:2].square().mean().sqrt()
-        self.change_std.copy_(deviation.clamp(min=1e-3))
+        return deviation
+
+    def expect(self, action: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
+        """(..., A) action and (..., C) what a network adds to it -> (..., C) standardised change."""
+        dtype = torch.promote_types(seen.dtype, torch.float32)
+        weights, open_ = self.by_action.to(dtype), self.left_open.to(dtype)
+        # Not a matrix product, which autocast would round.
+        told = weights[0] + (action.to(dtype)[..., None] * weights[1:]).sum(-2)
+        return told + open_ * seen.to(dtype)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        """Weights from before actions were asked first have neither buffer: theirs are the initial ones."""
+        for name in ("by_action", "left_open"):
+            state_dict.setdefault(prefix + name, getattr(self, name))
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def change(self, before: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
         """What the head should have said: (..., P), (..., P) -> (..., C) standardised."""
@@ -67,8 +103,7 @@ class OdometryHead(nn.Module):
         """(..., F), (..., P) standardised odometry, (..., A) -> (..., C) standardised change."""
         seen = standardised[..., POSE_DIM:] if self.kind == "pose" else standardised
         inputs = torch.cat([features, seen.to(features.dtype), action.to(features.dtype)], -1)
-        change: torch.Tensor = self.mlp(inputs)
-        return change
+        return self.expect(action, self.mlp(inputs))
 
     def apply_change(self, proprio: torch.Tensor, change: torch.Tensor) -> torch.Tensor:
         """Odometry (..., P) after a standardised change (..., C), in the odometry's dtype at least."""

@@ -106,6 +106,8 @@ class TrainingConfig(OptimizationConfig):
         compact_weights: Save the trained matrices in bfloat16, in half the space; checkpoints are exact.
         only: Train only the parameters whose names begin with one of these, and freeze the rest; empty for
             all.
+        refit_odometry_heads: With weights to start from: begin the odometry heads anew, after measuring what
+            actions alone say of the odometry; name them in ``only``, or train all.
         num_validation_episodes: Episodes of mazes never trained on that are scored.
         validation_context: Real frames given before imagining.
         validation_horizon: Frames imagined.
@@ -119,6 +121,7 @@ class TrainingConfig(OptimizationConfig):
     rollout_start: float = 0.0
     compact_weights: bool = False
     only: tuple[str, ...] = ()
+    refit_odometry_heads: bool = False
     num_validation_episodes: int = 64
     validation_context: int = 64
     validation_horizon: int = 16

@@ -108,9 +108,11 @@ def train_world_model(
     """
     device = process.device
     first = source.at(0)
+    fit_proprio = fit_proprio or training.refit_odometry_heads
     if fit_proprio and model.config.proprio_dim and first.proprio is not None:
         recorded = torch.arange(first.max_length, device=device) < first.lengths[:, None]
-        model.fit_odometry(first.proprio.float(), recorded)
+        heads_alone = training.refit_odometry_heads
+        model.fit_odometry(first.proprio.float(), first.actions.float(), recorded, heads_alone)
     freeze_all_but(model, training.only)
     module = WorldModelLoss(model, objective, process.sum if process.world_size > 1 else None)
     graphed = None

@@ -19,7 +19,7 @@ from tests.worldmodel.worldmodel_builders import (
 
 
 def head(kind: str, proprio_dim: int) -> OdometryHead:
-    return OdometryHead(torch.nn.Identity(), kind, proprio_dim)
+    return OdometryHead(torch.nn.Identity(), kind, proprio_dim, 2)
 
 
 def pose(x: float, y: float, degrees: float, *rest: float) -> torch.Tensor:
@@ -43,11 +43,79 @@ def test_a_change_applied_is_the_change_measured(kind, size):
         for p in (before, after):
             p[:, 2:4] /= p[:, 2:4].norm(dim=1, keepdim=True)
     module = head(kind, size).double()
-    module.fit(before, after)
+    module.fit(before, after, torch.randn(50, 2, dtype=torch.float64))
     change = module.change(before, after)
     assert change.shape == (50, OdometryHead.change_dim(kind, size))
     torch.testing.assert_close(change.mean(0), torch.zeros_like(change[0]), atol=1e-12, rtol=0)
     torch.testing.assert_close(module.apply_change(before, change), after)
+
+
+@pytest.mark.parametrize("discrete", [True, False])
+def test_what_the_action_decides_is_known_exactly_and_the_rest_is_left_to_learn(discrete):
+    torch.manual_seed(0)
+    action = torch.eye(2)[torch.randint(2, (500,))] if discrete else torch.randn(500, 2)
+    open_ = torch.randn(500)  # what no action tells: the third number
+    change = torch.stack([0.3 * action[:, 0] + 0.1, action[:, 1] - 2.0 * action[:, 0], open_], dim=1)
+    before = torch.randn(500, 3)
+    module = head("vector", 3)
+    module.fit(before, before + change, action)
+    nothing_seen = module.expect(action, torch.zeros(500, 3))
+    after = module.apply_change(before, nothing_seen)
+    torch.testing.assert_close(after[:, :2], (before + change)[:, :2], atol=1e-4, rtol=0)
+    assert module.left_open[:2].max() < 2e-3 and 0.9 < module.left_open[2] < 1.1
+    all_seen = torch.zeros(500, 3)
+    all_seen[:, 2] = (module.change(before, before + change) - nothing_seen)[:, 2] / module.left_open[2]
+    torch.testing.assert_close(
+        module.apply_change(before, module.expect(action, all_seen)), before + change, atol=1e-4, rtol=0
+    )
+
+
+def test_turns_of_the_maze_need_no_learning():
+    episodes = render_episodes(
+        MazeConfig(size=7), 4, 64, "explorer", 3, "cpu", lambda frames: frames[:, :1, 0]
+    )
+    module = head_of_six(episodes)
+    expected = module.expect(episodes.actions[:, 1:], torch.zeros(4, 63, 3))
+    pose_BTP = [episodes.proprio[:, 0].double()]
+    for t in range(63):
+        pose_BTP.append(module.apply_change(pose_BTP[-1], expected[:, t].double()))
+    heading = torch.stack(pose_BTP, dim=1)[..., 2:4]
+    torch.testing.assert_close(heading, episodes.proprio[..., 2:4].double(), atol=1e-4, rtol=0)
+
+
+def head_of_six(episodes) -> OdometryHead:
+    module = OdometryHead(torch.nn.Identity(), "pose", 4, 6)
+    before, after = episodes.proprio[:, :-1].flatten(0, 1), episodes.proprio[:, 1:].flatten(0, 1)
+    module.fit(before.float(), after.float(), episodes.actions[:, 1:].flatten(0, 1).float())
+    return module
+
+
+def test_weights_from_before_load_as_they_were():
+    torch.manual_seed(0)
+    module, old = head("vector", 3), head("vector", 3).state_dict()
+    module.fit(torch.randn(50, 3), torch.randn(50, 3), torch.randn(50, 2))
+    for name in ("by_action", "left_open"):
+        del old[name]
+    fresh = head("vector", 3)
+    fresh.load_state_dict(old)
+    seen = torch.randn(5, 3)
+    assert torch.equal(fresh.expect(torch.randn(5, 2), seen), seen)
+
+
+def test_odometry_heads_begin_anew_and_the_layers_are_told_what_they_were():
+    model = micro_model(torch.float32, odometry="pose", proprio_dim=4, visual_odometry=True)
+    with torch.no_grad():
+        model.heads.proprio.mlp[-1].weight.fill_(1.0)
+        model.heads.visual_odometry[-1].bias.fill_(1.0)
+    told = model.backbone.conditioning.proprio_std.clone()
+    proprio, actions = 9.0 * torch.randn(3, 8, 4), torch.randn(3, 8, model.config.action_dim)
+    recorded = torch.ones(3, 8, dtype=torch.bool)
+    model.fit_odometry(proprio, actions, recorded, heads_alone=True)
+    assert torch.equal(model.backbone.conditioning.proprio_std, told)
+    assert not model.heads.proprio.mlp[-1].weight.any() and not model.heads.visual_odometry[-1].bias.any()
+    assert model.heads.proprio.by_action.any()
+    model.fit_odometry(proprio, actions, recorded)
+    assert not torch.equal(model.backbone.conditioning.proprio_std, told)
 
 
 def test_turning_is_counted_across_the_half_circle():

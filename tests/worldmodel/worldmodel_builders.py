@@ -63,7 +63,9 @@ def randomise(model: torch.nn.Module, seed: int = 0) -> None:
         for name, buffer in model.named_buffers():
             if name.endswith("_mean"):
                 buffer.copy_(0.1 * torch.randn(buffer.shape, generator=generator))
-            if name.endswith("_std"):
+            if name.endswith("by_action"):
+                buffer.copy_(0.2 * torch.randn(buffer.shape, generator=generator))
+            if name.endswith(("_std", "left_open")):
                 buffer.copy_(0.8 + 0.4 * torch.rand(buffer.shape, generator=generator))
 
 
