@@ -1,6 +1,6 @@
-"""Photograph the play page: `python docs/play_gallery.py` writes docs/media/play.jpg and play_phone.jpg.
+"""Photograph the play page: `python docs/play_gallery.py` writes play.jpg and play_phone.jpg.
 
-Needs Chromium and the package playwright. A person walks, keeps a moment, walks on, goes back, walks elsewhere
+Needs Chromium and the package playwright. A person walks, keeps a moment, walks on, goes back, walks away
 and clicks on the map; the wide picture is taken while the planner compares its candidates.
 """
 

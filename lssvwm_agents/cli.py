@@ -71,6 +71,12 @@ COMMANDS = (
         "Time planners beside those of other packages.",
         _MEASURE,
     ),
+    _Command(
+        ("report",),
+        "lssvwm_agents.commands.report",
+        "Show runs and their measurements on one HTML page.",
+        _MEASURE,
+    ),
 )
 
 

@@ -41,6 +41,7 @@ def test_help_is_quick_and_fits_a_screen() -> None:
         "demo",
         "play",
         "doctor",
+        "report",
     )
     for words in words_of_commands:
         assert f"lssvwm {words} " in done.stdout
