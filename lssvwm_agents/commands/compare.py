@@ -90,3 +90,4 @@ def run(args: CompareArgs) -> None:
         shown = ", ".join("-" if value is None else f"{value:.1f}" for value in values)
         print(f"  {name:<24}{shown}")
     print(f"Written to {args.out / 'memory.json'}.")
+    print(f"Next: `lssvwm report {args.out} {args.out / 'runs'}/*` shows recall and training side by side.")
