@@ -45,7 +45,7 @@ class CompareArgs:
     tests: str = ",".join(TESTS)
     """Tests of the evaluation, separated by commas."""
     train_only: bool = False
-    """Stop after the training: several commands with one --out train side by side, a last one evaluates all."""
+    """Stop after the training: commands with one --out train side by side, a last one evaluates all."""
     tensorboard: bool = True
     """Write TensorBoard files while training."""
     memory: MemoryOptions = field(default_factory=MemoryOptions)

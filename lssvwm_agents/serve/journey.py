@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import math
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from starlette.websockets import WebSocketDisconnect
@@ -47,7 +47,7 @@ class Journey:
         session: Session,
         walk: Walk,
         goal: tuple[float, float],
-        send: Callable[[dict[str, Any]], Awaitable[None]],
+        send: Callable[[dict[str, Any]], Coroutine[Any, Any, None]],
     ) -> None:
         grid, (x, y) = walk.dream.maze.grid_size, goal
         if not (0 <= x < grid and 0 <= y < grid) or bool(walk.moment.real.walls[0, int(y), int(x)]):

@@ -137,7 +137,7 @@ class PlanTo:
         weights[:2] = 1.0
         near = goal_odometry(pose, weights)
         end = WeightedSum((near,), (float(self._search["horizon"]),))  # most of all, where it ends
-        known = OffKnownGround(torch.from_numpy(walked).float().unique(dim=0))
+        known = OffKnownGround(torch.from_numpy(np.unique(walked, axis=0)).float())
         near_known = float(torch.cdist(pose[None, :2], known.walked).min()) <= KNOWN_CELLS
         constraints = (known,) if near_known else ()
         planner = CEM(**self._search, objective=near, terminal_value=end, constraints=constraints)
