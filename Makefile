@@ -38,7 +38,7 @@ NOTEBOOKS  := $(sort $(wildcard examples/*.ipynb))
 export PYTHONUNBUFFERED = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format type bench notebooks clean
+.PHONY: help demo test lint format type bench notebooks docs clean
 
 help:  ## say what each target does
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -78,6 +78,10 @@ notebooks: $(VENV)/.installed-notebooks  ## run every notebook in examples/
 	OMP_NUM_THREADS=2 $(BIN)/python -m pytest --nbmake --nbmake-timeout=900 $(NOTEBOOKS)
 endif
 
+docs: $(VENV)/.installed-docs  ## build the documentation site in build/site, warnings being errors
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "Written to build/site: open build/site/index.html in a browser."
+
 clean:  ## remove the environment, builds and caches (runs/ stays)
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +
@@ -97,4 +101,8 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 
 $(VENV)/.installed-notebooks: $(VENV)/.installed-dev
 	$(PIP) -e '.[notebooks]'
+	@touch $@
+
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(PIP) -e '.[docs]'
 	@touch $@

@@ -22,38 +22,61 @@ from lssvwm_agents.errors import UserError
 
 @dataclass(frozen=True)
 class _Command:
-    """The words that choose a command, the module that carries it out, and one line about it."""
+    """The words that choose a command, the module that carries it out, one line about it, and its group."""
 
     words: tuple[str, ...]
     module: str
     summary: str
+    group: str = "Other"
 
+
+_TRY, _LEARN, _MEASURE = "Try it", "Learn and plan", "Measure and show"
 
 COMMANDS = (
-    _Command(("collect",), "lssvwm_agents.commands.collect", "Play episodes and write them to a store."),
-    _Command(("train",), "lssvwm_agents.commands.train", "Train a tokenizer and a world model."),
-    _Command(("plan",), "lssvwm_agents.commands.plan", "Let a planning agent play an environment."),
+    _Command(
+        ("demo",), "lssvwm_agents.commands.demo", "Plan in unseen mazes with the shipped world model.", _TRY
+    ),
+    _Command(
+        ("play",), "lssvwm_agents.commands.play", "Walk in the model's dream yourself, in a browser.", _TRY
+    ),
+    _Command(
+        ("doctor",), "lssvwm_agents.commands.doctor", "Say what is installed here, and what works.", _TRY
+    ),
+    _Command(
+        ("collect",), "lssvwm_agents.commands.collect", "Play episodes and write them to a store.", _LEARN
+    ),
+    _Command(("train",), "lssvwm_agents.commands.train", "Train a tokenizer and a world model.", _LEARN),
+    _Command(("plan",), "lssvwm_agents.commands.plan", "Let a planning agent play an environment.", _LEARN),
     _Command(
         ("evaluate", "planning"),
         "lssvwm_agents.commands.evaluate_planning",
         "Score the planner beside random, explorer and oracle.",
+        _MEASURE,
     ),
     _Command(
         ("evaluate", "memory"),
         "lssvwm_agents.commands.evaluate_memory",
         "Measure how far back a world model remembers.",
+        _MEASURE,
     ),
     _Command(
         ("compare",),
         "lssvwm_agents.commands.compare",
         "Train baselines by one recipe and measure what each remembers.",
+        _MEASURE,
     ),
     _Command(
         ("bench", "planners"),
         "lssvwm_agents.commands.bench_planners",
         "Time planners beside those of other packages.",
+        _MEASURE,
     ),
-    _Command(("demo",), "lssvwm_agents.commands.demo", "Plan in unseen mazes with the shipped world model."),
+    _Command(
+        ("report",),
+        "lssvwm_agents.commands.report",
+        "Show runs and their measurements on one HTML page.",
+        _MEASURE,
+    ),
 )
 
 
@@ -65,7 +88,13 @@ def usage() -> str:
         "Agents that plan inside a long-memory video world model.",
         "",
     ]
-    lines += [f"  lssvwm {' '.join(command.words):<20}{command.summary}" for command in COMMANDS]
+    for group in dict.fromkeys(command.group for command in COMMANDS):
+        lines.append(f"{group}:")
+        lines += [
+            f"  lssvwm {' '.join(command.words):<20}{command.summary}"
+            for command in COMMANDS
+            if command.group == group
+        ]
     lines += [
         "",
         "`lssvwm COMMAND --help` lists a command's flags; `lssvwm --version` says which version this is.",

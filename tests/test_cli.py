@@ -39,6 +39,9 @@ def test_help_is_quick_and_fits_a_screen() -> None:
         "compare",
         "bench planners",
         "demo",
+        "play",
+        "doctor",
+        "report",
     )
     for words in words_of_commands:
         assert f"lssvwm {words} " in done.stdout
@@ -67,7 +70,7 @@ def test_version() -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["colect"], "There is no command `colect`; choose one of `collect`"),
+        (["colect"], "There is no command `colect`; choose one of `demo`"),
         (["evaluate", "recall"], "There is no command `evaluate recall`; choose one of"),
         (
             ["collect", "--env", "a/None-v0", "--out", "x", "--episodes", "0"],

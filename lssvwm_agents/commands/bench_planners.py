@@ -56,3 +56,4 @@ def run(args: BenchPlannersArgs) -> None:
 
         write_json(args.json, result | run_info("cpu"))
         print(f"Written to {args.json}.")
+    print("Next: `lssvwm evaluate planning` to see a planner in a world model.")

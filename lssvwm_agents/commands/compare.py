@@ -45,7 +45,7 @@ class CompareArgs:
     tests: str = ",".join(TESTS)
     """Tests of the evaluation, separated by commas."""
     train_only: bool = False
-    """Stop after the training: so several commands with one --out train side by side."""
+    """Stop after the training: commands with one --out train side by side, a last one evaluates all."""
     tensorboard: bool = True
     """Write TensorBoard files while training."""
     memory: MemoryOptions = field(default_factory=MemoryOptions)
@@ -90,3 +90,4 @@ def run(args: CompareArgs) -> None:
         shown = ", ".join("-" if value is None else f"{value:.1f}" for value in values)
         print(f"  {name:<24}{shown}")
     print(f"Written to {args.out / 'memory.json'}.")
+    print(f"Next: `lssvwm report {args.out} {args.out / 'runs'}/*` shows recall and training side by side.")

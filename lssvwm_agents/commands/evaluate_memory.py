@@ -58,6 +58,7 @@ def run(args: EvaluateMemoryArgs) -> None:
     for line in summary(result):
         print(line)
     print(f"Written to {path}; pictures in {args.out}.")
+    print(f"Next: `lssvwm report {args.out}` puts it on one page.")
 
 
 def summary(result: dict[str, Any]) -> list[str]:

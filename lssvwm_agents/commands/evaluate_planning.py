@@ -71,3 +71,6 @@ def run(args: EvaluatePlanningArgs) -> None:
     if args.json is not None:
         write_json(args.json, result)
         print(f"Written to {args.json}.")
+        print(f"Next: `lssvwm report {args.json}` draws it; --memory-cut 12 shows what memory is worth.")
+    else:
+        print("Next: --json FILE keeps the result; --memory-cut 12 shows what memory is worth.")

@@ -60,3 +60,4 @@ def run(args: PlanArgs) -> None:
     speed = report["imagined_frames_per_second"]
     print(f"mean return {report['mean_return']:.2f}; {speed:.0f} imagined frames/s")
     print(f"All figures are in {args.out / 'report.json'}.")
+    print("Next: `lssvwm evaluate planning --help` to score the planner against others in the same mazes.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,4 +84,6 @@ def run(args: TrainArgs) -> None:
         stop_after=args.stop_after,
         tensorboard=args.tensorboard,
     )
-    run_experiment(experiment, options)
+    weights = run_experiment(experiment, options)
+    if weights is not None and os.environ.get("RANK", "0") == "0":
+        print(f"Next: `lssvwm report {args.out}` draws the curves; `lssvwm plan --model {args.out}` plays.")
