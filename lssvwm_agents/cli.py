@@ -32,6 +32,11 @@ class _Command:
 COMMANDS = (
     _Command(("collect",), "lssvwm_agents.commands.collect", "Play episodes and write them to a store."),
     _Command(("train",), "lssvwm_agents.commands.train", "Train a tokenizer and a world model."),
+    _Command(
+        ("train-policy",),
+        "lssvwm_agents.commands.train_policy",
+        "Train a policy in imagination, judge it in the real environment.",
+    ),
     _Command(("plan",), "lssvwm_agents.commands.plan", "Let a planning agent play an environment."),
     _Command(
         ("evaluate", "planning"),

@@ -40,6 +40,8 @@ class PolicyConfig:
         symlog_limit: How far they reach, in symlog.
         scale_floor: Returns spread less than this are not blown up.
         features_of: Hash of the world model whose features these are; empty for any.
+        world_model: Name or path of that world model, as it was given.
+        env_id: Environment that it was trained for.
     """
 
     feature_dim: int
@@ -55,6 +57,8 @@ class PolicyConfig:
     symlog_limit: float = 5.0
     scale_floor: float = 0.1
     features_of: str = ""
+    world_model: str = ""
+    env_id: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "low", tuple(self.low))

@@ -55,7 +55,7 @@ class ActorCriticObjective:
     discount: float = 0.985
     lam: float = 0.95
     truncation: int = 16
-    entropy_weight: float = 1e-3
+    entropy_weight: float = 5e-3
     entropy_target: float = 0.0
     slow_decay: float = 0.98
 

@@ -21,6 +21,10 @@ class StartsConfig:
         pool: Starts held at once; each is a memory of a few megabytes.
         block: So many of them are made anew at a time.
         refresh_every: Updates after which the oldest block is made anew; 0 for never.
+        streams: Real episodes that the policy itself plays beside its training; 0 for none.
+        stream_share: Share of the starts that are drawn from them.
+        stream_frames: Real frames that each moves on by between two updates.
+        stream_steps: Moves after which such an episode is cut off; 0 for the environment's own number.
     """
 
     policies: tuple[str, ...] = ("explorer", "forager", "held_random")
@@ -28,8 +32,19 @@ class StartsConfig:
     pool: int = 96
     block: int = 16
     refresh_every: int = 4
+    streams: int = 24
+    stream_share: float = 0.5
+    stream_frames: int = 4
+    stream_steps: int = 0
 
     def __post_init__(self) -> None:
+        if not 0.0 <= self.stream_share <= 1.0 or min(self.streams, self.stream_steps) < 0:
+            raise ValueError(
+                "`stream_share` must be in [0, 1], `streams` and `stream_steps` at least 0, got "
+                f"{self.stream_share}, {self.streams} and {self.stream_steps}."
+            )
+        if self.stream_frames < 1:
+            raise ValueError(f"`stream_frames` must be at least 1, got {self.stream_frames}.")
         if not self.policies or not self.context_frames or min(self.context_frames) < 1:
             raise ValueError(
                 "`policies` and `context_frames` must not be empty, and contexts have at least 1 frame, got "

@@ -118,9 +118,7 @@ def test_evaluate_policy_of_stable_baselines_judges_a_policy_on_features(model):
     env = SB3VecEnv(FeaturesVectorEnv(mazes(max_episode_steps=6), model))
     agent = PPO("MlpPolicy", env, n_steps=8, batch_size=8, n_epochs=1, device="cpu", seed=0)
     agent.learn(16)
-    rewards, lengths = evaluate_policy(
-        agent, env, n_eval_episodes=3, return_episode_rewards=True, warn=False
-    )
+    rewards, lengths = evaluate_policy(agent, env, n_eval_episodes=3, return_episode_rewards=True, warn=False)
     assert lengths == [6, 6, 6] and np.isfinite(rewards).all()
 
 
