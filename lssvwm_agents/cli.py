@@ -44,6 +44,11 @@ COMMANDS = (
         "Score the planner beside random, explorer and oracle.",
     ),
     _Command(
+        ("evaluate", "policy"),
+        "lssvwm_agents.commands.evaluate_policy",
+        "Judge a trained policy, alone and inside a planner.",
+    ),
+    _Command(
         ("evaluate", "memory"),
         "lssvwm_agents.commands.evaluate_memory",
         "Measure how far back a world model remembers.",

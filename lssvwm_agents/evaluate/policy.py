@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import numpy as np
 from tqdm import tqdm
 
@@ -18,11 +19,15 @@ from lssvwm_agents.agents import PlanningAgent, check_spaces, environment_kwargs
 from lssvwm_agents.data.latents import module_hash
 from lssvwm_agents.evaluate.environments import choose_env_id, make_envs
 from lssvwm_agents.evaluate.mazes import episode_seeds, make_mazes
+from lssvwm_agents.evaluate.planner_options import PlannerOptions, make_planning_agent
 from lssvwm_agents.evaluate.planning import CI95_METHOD, play_scripted, summary
 from lssvwm_agents.evaluate.policy_film import write_film
 from lssvwm_agents.evaluate.policy_play import Comparison, Played, play
+from lssvwm_agents.planners import ContinuousActions
+from lssvwm_agents.planners.sampling import SamplingPlanner
 from lssvwm_agents.policies.actor_critic import ActorCritic
-from lssvwm_agents.policies.policy_planner import PolicyPlanner
+from lssvwm_agents.policies.policy_planner import PolicyPlanner, with_policy
+from lssvwm_agents.policies.sb3_policy import SB3Policy
 from lssvwm_agents.trainers.policy_config import PolicyEvaluationConfig
 from lssvwm_agents.worldmodel import WorldModel
 
@@ -41,7 +46,7 @@ def is_maze(env_id: str, kwargs: dict[str, Any]) -> bool:
 
 def evaluate_policy(
     model: WorldModel,
-    policy: ActorCritic,
+    policy: ActorCritic | SB3Policy,
     config: PolicyEvaluationConfig,
     env_id: str | None = None,
     seed: int = 0,
@@ -128,6 +133,43 @@ def evaluate_policy(
         "deterministic": config.deterministic,
         "wall_seconds": time.perf_counter() - began,
     }
+
+
+def planning_agents(
+    model: WorldModel,
+    policy: ActorCritic,
+    options: PlannerOptions,
+    num_proposals: int,
+    num_envs: int,
+    num_threads: int = 1,
+) -> dict[str, PlanningAgent]:
+    """The planner by itself, and with the policy's proposals and its critic's value: for `evaluate_policy`.
+
+    A proposal is held for ``action_repeat`` moves, as all candidates are.
+
+    Args:
+        model: The world model.
+        policy: Actor and critic.
+        options: The planner's numbers; a sampling planner.
+        num_proposals: Candidates that the policy makes.
+        num_envs: Environments side by side.
+        num_threads: Threads that share the imagined futures, on a CPU.
+
+    Raises:
+        ValueError: If the planner takes no proposals.
+    """
+    space: gymnasium.Space[Any]
+    spec = policy.actor.action_spec
+    if isinstance(spec, ContinuousActions):
+        space = gymnasium.spaces.Box(np.float32(spec.low), np.float32(spec.high))
+    else:
+        space = gymnasium.spaces.Discrete(spec.action_dim)
+    alone = make_planning_agent(model, options, space, num_envs, num_threads=num_threads)
+    if not isinstance(alone.planner, SamplingPlanner):
+        raise ValueError(f"a planner that takes proposals is cem, icem or mppi, got {options.name}.")
+    joined = make_planning_agent(model, options, space, num_envs, num_threads=num_threads)
+    joined.planner = with_policy(alone.planner, policy, num_proposals)
+    return {"planner": alone, "planner_with_policy": joined}
 
 
 def compare(parts: Sequence[Played], horizon: int) -> dict[str, Any] | None:

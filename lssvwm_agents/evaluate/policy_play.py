@@ -19,6 +19,7 @@ from lssvwm_agents.evaluate.recording import to_uint8
 from lssvwm_agents.policies.actor_critic import ActorCritic
 from lssvwm_agents.policies.imagined_rollouts import imagine_policy
 from lssvwm_agents.policies.returns import imagined_return
+from lssvwm_agents.policies.sb3_policy import SB3Policy
 from lssvwm_agents.seeding import generator
 from lssvwm_agents.worldmodel import Prediction, WorldModel, WorldState
 
@@ -39,7 +40,7 @@ class Comparison:
         film_rows: The first so many episodes are filmed.
     """
 
-    policy: ActorCritic
+    policy: ActorCritic | SB3Policy
     horizon: int = 16
     futures: int = 4
     deterministic: bool = False

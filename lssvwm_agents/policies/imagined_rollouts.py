@@ -6,12 +6,13 @@ action width, ``F`` features.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, TypeAlias
 
 import torch
 
-from lssvwm_agents.policies.actors import Actor
+from lssvwm_agents.policies.actors import ActionDistribution
 
 
 class FeatureState(Protocol):
@@ -37,6 +38,10 @@ class FeatureDynamics(Protocol):
         ...
 
 
+FeaturePolicy: TypeAlias = Callable[[torch.Tensor], ActionDistribution]
+"""From (R, F) features to what may be done; an :class:`~lssvwm_agents.policies.actors.Actor` is one."""
+
+
 @dataclass(frozen=True)
 class ImaginedRollouts:
     """Imagined episodes; time as everywhere: what has index t came with frame t, ``actions[:, t]`` led to it.
@@ -55,7 +60,7 @@ class ImaginedRollouts:
 
 
 def imagine_policy(
-    dynamics: FeatureDynamics, state: FeatureState, actor: Actor, noise: torch.Tensor
+    dynamics: FeatureDynamics, state: FeatureState, actor: FeaturePolicy, noise: torch.Tensor
 ) -> tuple[FeatureState, ImaginedRollouts]:
     """Roll out a policy from ``state``; differentiable through actions and dynamics.
 

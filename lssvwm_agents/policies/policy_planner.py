@@ -18,6 +18,7 @@ from lssvwm_agents.planners import ActionSpec, Distribution, Objective, Plan, Pl
 from lssvwm_agents.planners.distributions import initial_distribution
 from lssvwm_agents.planners.sampling import SamplingPlanner
 from lssvwm_agents.policies.actor_critic import ActorCritic
+from lssvwm_agents.policies.sb3_policy import SB3Policy
 from lssvwm_agents.worldmodel import Prediction
 
 Search = TypeVar("Search", bound=SamplingPlanner)
@@ -44,7 +45,7 @@ class PolicyPlanner:
         deterministic: Play the likeliest action instead of sampling.
     """
 
-    policy: ActorCritic
+    policy: ActorCritic | SB3Policy
     deterministic: bool = False
 
     @property
@@ -118,7 +119,7 @@ class PolicyPlanner:
 class Proposals:
     """A policy as planners ask for one: (R, A) actions in (R rows of) a state, given normal noise."""
 
-    policy: ActorCritic
+    policy: ActorCritic | SB3Policy
 
     def __call__(self, state: Any, noise: torch.Tensor, /) -> torch.Tensor:
         """Sample an action for each row."""
@@ -129,7 +130,7 @@ class Proposals:
 class CriticValue:
     """The critic as a planner's terminal value: what follows after the last imagined frame."""
 
-    policy: ActorCritic
+    policy: ActorCritic | SB3Policy
 
     def __call__(self, outcome: Prediction, /) -> torch.Tensor:
         """(R,) of one imagined frame."""
@@ -137,7 +138,7 @@ class CriticValue:
         return value
 
 
-def with_policy(planner: Search, policy: ActorCritic, num_proposals: int = 16) -> Search:
+def with_policy(planner: Search, policy: ActorCritic | SB3Policy, num_proposals: int = 16) -> Search:
     """A sampling planner (CEM, iCEM, MPPI) that also imagines what the policy proposes, and whose plans end in
     the critic's value (TD-MPC2, Hansen et al. 2024).
 

@@ -130,6 +130,42 @@ class PolicyEvaluationConfig:
 
 
 @dataclass(frozen=True)
+class SB3Config:
+    """How an agent of stable-baselines3 is trained; discount, lambda and horizon are those of the recipe.
+
+    Attributes:
+        steps: Imagined steps of one iteration.
+        num_envs: Imagined environments side by side.
+        learning_rate: Of Adam.
+        batch_size: Steps of one gradient.
+        n_steps: PPO: steps of each environment between updates.
+        n_epochs: PPO: passes over them.
+        entropy_weight: PPO: worth of a nat of entropy.
+        buffer_size: SAC: steps remembered.
+        learning_starts: SAC: steps before the first update.
+        checkpoint_every: Steps after which the agent is kept, rounded up to whole rollouts by PPO.
+    """
+
+    steps: int = 20000
+    num_envs: int = 32
+    learning_rate: float = 3e-4
+    batch_size: int = 256
+    n_steps: int = 64
+    n_epochs: int = 5
+    entropy_weight: float = 0.01
+    buffer_size: int = 100_000
+    learning_starts: int = 1000
+    checkpoint_every: int = 4096
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "num_envs", "batch_size", "n_steps", "n_epochs", "buffer_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
+        if self.checkpoint_every < 1:
+            raise ValueError(f"`checkpoint_every` must be at least 1, got {self.checkpoint_every}.")
+
+
+@dataclass(frozen=True)
 class PolicyRecipe:
     """Everything that decides what ``train-policy`` makes of a world model.
 
@@ -140,6 +176,7 @@ class PolicyRecipe:
         training: How many updates, and of what.
         starts: Where imagination starts.
         evaluation: How the policy is judged.
+        sb3: Of stable-baselines3's algorithms alone.
     """
 
     hidden: int = 256
@@ -148,3 +185,4 @@ class PolicyRecipe:
     training: PolicyTrainingConfig = field(default_factory=PolicyTrainingConfig)
     starts: StartsConfig = field(default_factory=StartsConfig)
     evaluation: PolicyEvaluationConfig = field(default_factory=PolicyEvaluationConfig)
+    sb3: SB3Config = field(default_factory=SB3Config)

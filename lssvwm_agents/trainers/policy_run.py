@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from tqdm import tqdm
 
 from lssvwm_agents.errors import UserError
@@ -240,5 +239,4 @@ def run_policy(recipe: PolicyRecipe, options: PolicyRunOptions) -> bool:
     Raises:
         UserError: If the folder holds another run, or the parts do not fit together.
     """
-    torch.set_float32_matmul_precision("high")
     return PolicyRun(recipe, options).run()
