@@ -13,8 +13,8 @@ from lssvwm_agents.trainers.policy_config import PolicyEvaluationConfig
 class EvaluatePolicyArgs:
     """Judge a policy of `lssvwm train-policy` in episodes that no training saw.
 
-    Its next moves are imagined from real memory and then really played, and both returns are compared. For the
-    same --seed the mazes are those of `lssvwm evaluate planning`.
+    Its next moves are imagined from real memory and then really played, and both returns are compared. For
+    the same --seed the mazes are those of `lssvwm evaluate planning`.
     """
 
     policy: Path

@@ -1,4 +1,4 @@
-"""``lssvwm train-policy``: train a policy in the imagination of a world model, judge it in the real environment."""
+"""``lssvwm train-policy``: train a policy in imagination, judge it in the real environment."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class TrainPolicyArgs:
     """Train a policy in imagination.
 
     With --model the world model stays as it is. Without, every iteration collects real episodes with the
-    policy as it is, fits the world model to all of them, improves the policy in it, and evaluates. Killed at any
-    moment, the same command goes on at the last checkpoint.
+    policy as it is, fits the world model to all of them, improves the policy in it, and evaluates. Killed at
+    any moment, the same command goes on at the last checkpoint.
     """
 
     out: Path

@@ -72,9 +72,9 @@ def evaluate_policy(
         progress: Whether to show a progress bar.
 
     Returns:
-        For ``policy``, each of ``agents`` and each of ``controls`` a summary with ``mean``, ``ci95``, ``episodes``;
-        ``imagined_against_real`` (see `compare`); ``success_rate``, the share of episodes that ended by
-        themselves; and all arguments.
+        For ``policy``, each of ``agents`` and each of ``controls`` a summary with ``mean``, ``ci95``,
+        ``episodes``; ``imagined_against_real`` (see `compare`); ``success_rate``, the share of episodes that
+        ended by themselves; and all arguments.
 
     Raises:
         ValueError: If policy, model and environment do not fit.

@@ -98,8 +98,7 @@ class _Watched:
 
 @dataclass(frozen=True)
 class _Expected:
-    """What was imagined at the start of a window: (B,) return, (B,) spread, and of the filmed rows frames
-    (H, rows, ...) and rewards (H, rows)."""  # noqa: D205, D209
+    """Imagined at a window's start: (B,) return and spread; of filmed rows (H, rows, ...) frames, rewards."""
 
     total: np.ndarray
     spread: np.ndarray | None

@@ -21,7 +21,8 @@ class Critic(nn.Module):
         hidden: Width of the layers.
         num_layers: How many.
         num_bins: Odd.
-        symlog_limit: The bins reach from -symexp to symexp of it: 5 is about 147; further bins bias small returns until they are unlearnt.
+        symlog_limit: The bins reach from -symexp to symexp of it: 5 is about 147; further bins bias small
+            returns until they are unlearnt.
     """
 
     def __init__(

@@ -28,9 +28,9 @@ class FeaturesVectorEnv(gymnasium.vector.VectorWrapper):
     ``evaluate_policy`` judges a policy of imagination in the real environment.
 
     Args:
-        env: A vector of real environments whose observation is a frame (H, W, 3) uint8, or a Dict of ``frame``
-            and ``proprio``; odometry may also come as ``info["proprio"]``. Autoreset in the same or the next
-            step.
+        env: A vector of real environments whose observation is a frame (H, W, 3) uint8, or a Dict of
+            ``frame`` and ``proprio``; odometry may also come as ``info["proprio"]``. Autoreset in the same or
+            the next step.
         model: The world model.
 
     Raises:
@@ -42,8 +42,8 @@ class FeaturesVectorEnv(gymnasium.vector.VectorWrapper):
         mode = env.metadata.get("autoreset_mode")
         if mode not in (AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP):
             raise ValueError(
-                "memory must know when an episode begins: make the environments with autoreset in the same or "
-                f"the next step, got {mode}."
+                "memory must know when an episode begins: make the environments with autoreset in the same "
+                f"or the next step, got {mode}."
             )
         frames_only = isinstance(env.single_observation_space, spaces.Box)
         space = None if frames_only and model.config.proprio_dim else env.single_observation_space
@@ -122,8 +122,8 @@ class FeaturesVectorEnv(gymnasium.vector.VectorWrapper):
             proprio = torch.as_tensor(np.asarray(info["proprio"]), device=device).float()
         if config.proprio_dim and proprio is None and not config.sees_motion:
             raise ValueError(
-                f"this model needs odometry (`proprio` of {config.proprio_dim} values) beside the frame: make "
-                "the environments with observation='dict', or use a model with visual odometry or without any."
+                f"this model needs odometry (`proprio` of {config.proprio_dim} values) beside the frame: "
+                "make the environments with observation='dict', or use a model with visual odometry or none."
             )
         first = first.to(device)
         if bool(first.any()):
@@ -148,8 +148,7 @@ class FeaturesVectorEnv(gymnasium.vector.VectorWrapper):
 def _with_rows(
     batch: Any, rows: NDArray[np.int64], values: list[Any] | None, of: dict[str, Any] | None = None
 ) -> Any:
-    """A copy of a batch (array, or dict of arrays) with some rows replaced by ``values``, or by those of
-    another batch."""  # noqa: D205, D209
+    """A batch (array, or dict of arrays) with some rows replaced by ``values``, or by another batch's."""
     if isinstance(batch, dict):
         replaced = {}
         for key, value in batch.items():

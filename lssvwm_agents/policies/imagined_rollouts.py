@@ -1,7 +1,7 @@
 """Let a policy act in imagination.
 
-Legend: ``R`` rollouts side by side, ``H`` imagined frames, ``T = H + 1`` frames with the one they start at, ``A``
-action width, ``F`` features.
+Legend: ``R`` rollouts side by side, ``H`` imagined frames, ``T = H + 1`` frames with the one they start at,
+    ``A`` action width, ``F`` features.
 """
 
 from __future__ import annotations
@@ -32,8 +32,10 @@ class FeatureDynamics(Protocol):
     """A simulator that a policy is trained in; a world model is one."""
 
     def step(self, state: Any, action: torch.Tensor, /) -> tuple[Any, Any]:
-        """Imagine one frame under (R, A) float actions: the new state, and an outcome with ``reward`` (R,)
-        and ``continuation`` (R,) or None.
+        """Imagine one frame under (R, A) float actions.
+
+        Returns:
+            The new state, and an outcome with ``reward`` (R,) and ``continuation`` (R,) or None.
         """
         ...
 

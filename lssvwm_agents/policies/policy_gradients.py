@@ -1,7 +1,7 @@
 """One update of actor and critic in imagination, by either of two gradients of the return.
 
-``score_function``: actions that turned out better than the critic expected are made likelier (REINFORCE with a
-baseline; DreamerV3). Needs no gradient of the dynamics, so that imagining is cheap and horizons are free.
+``score_function``: actions that turned out better than the critic expected are made likelier (REINFORCE with
+a baseline; DreamerV3). Needs no gradient of the dynamics, so that imagining is cheap and horizons are free.
 
 ``dynamics``: the return is differentiated through rewards, values, frames and actions, back to the policy
 (DreamerV2; SHAC, Xu et al. 2022, for the truncation). Less noise where the simulator is smooth. After every

@@ -1,7 +1,7 @@
 """A trained policy where a planner is expected: alone, or proposing plans to a search.
 
-As a planner it makes plans of one move, so that everything that plays with planners (``PlanningAgent`` with its
-streamed memory, its saved carries, evaluations, films) plays a policy too.
+As a planner it makes plans of one move, so that everything that plays with planners (``PlanningAgent`` with
+its streamed memory, its saved carries, evaluations, films) plays a policy too.
 
 Legend: ``B`` rows, ``R`` rows of imagined futures, ``A`` action width, ``F`` features.
 """
@@ -75,8 +75,8 @@ class PolicyPlanner:
             ValueError: Always: a trained policy cannot be told what to want.
         """
         raise ValueError(
-            "a policy wants what it was trained for: give other objectives, such as exploration, to a planner "
-            "that takes its proposals (`with_policy`)."
+            "a policy wants what it was trained for: give other objectives, such as exploration, to a "
+            "planner that takes its proposals (`with_policy`)."
         )
 
     @torch.no_grad()
@@ -88,7 +88,7 @@ class PolicyPlanner:
         generator: torch.Generator | None = None,
         **_: Any,
     ) -> Plan:
-        """Choose a move for each row; nothing is imagined, and a warm start, budget or callback not needed."""
+        """Choose a move for each row; nothing is imagined, no warm start, budget or callback is used."""
         features = features_of(state)
         chosen = self.policy.actor(features)
         shape = (len(features), self.action_spec.action_dim)
@@ -139,8 +139,9 @@ class CriticValue:
 
 
 def with_policy(planner: Search, policy: ActorCritic | SB3Policy, num_proposals: int = 16) -> Search:
-    """A sampling planner (CEM, iCEM, MPPI) that also imagines what the policy proposes, and whose plans end in
-    the critic's value (TD-MPC2, Hansen et al. 2024).
+    """A sampling planner that also imagines what the policy proposes (TD-MPC2, Hansen et al. 2024).
+
+    Its plans end in the critic's value.
 
     Args:
         planner: The search; its discount should be that of the critic.
@@ -149,7 +150,7 @@ def with_policy(planner: Search, policy: ActorCritic | SB3Policy, num_proposals:
 
     Raises:
         ValueError: If the two choose among different actions, or there is no room for the proposals.
-    """  # noqa: D205
+    """
     if planner.action_spec != policy.actor.action_spec:
         raise ValueError(
             f"planner and policy must have the same actions, got {planner.action_spec} and "

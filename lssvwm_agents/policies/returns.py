@@ -1,8 +1,8 @@
 """Returns of imagined rollouts: pure functions of rewards, continuations and values.
 
-Time is that of the whole project: frame 0 is where a rollout starts; ``reward[t]`` and ``continuation[t]`` came
-with frame t, so that those of frame 0 belong to the past and are never looked at; ``value[t]`` is worth of
-what comes after frame t.
+Time is that of the whole project: frame 0 is where a rollout starts; ``reward[t]`` and ``continuation[t]``
+came with frame t, so that those of frame 0 belong to the past and are never looked at; ``value[t]`` is worth
+of what comes after frame t.
 
 Legend: ``B`` rollouts, ``T`` frames, the first one included.
 """

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class SB3Actor:
-    """From features to what an agent of stable-baselines3 may do: PPO's categorical, SAC's squashed normal."""
+    """From features to what an SB3 agent may do: PPO's categorical, SAC's squashed normal."""
 
     def __init__(self, agent: BaseAlgorithm) -> None:
         self.action_spec: ActionSpec = action_spec_from_space(agent.action_space)
@@ -30,7 +30,7 @@ class SB3Actor:
         self.discrete = not isinstance(self.action_spec, ContinuousActions)
         if self.discrete != hasattr(self._policy, "get_distribution"):
             raise ValueError(
-                "this policy must be of PPO or A2C with discrete actions, or of SAC with continuous ones, got "
+                "this policy must be of PPO or A2C with discrete actions, or of SAC with continuous, got "
                 f"{type(agent).__name__} with {agent.action_space}."
             )
 

@@ -1,4 +1,4 @@
-"""The real half of the loop: collect episodes with the policy as it is, and fit the world model to all of them."""
+"""The real half of the loop: collect episodes with the policy as it is, fit the world model to all."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""A whole run of ``train-policy``: collect, fit, improve, evaluate, and again; every stage goes on where it was.
+"""A whole run of ``train-policy``: collect, fit, improve, evaluate, and again; resumed where it was.
 
-What is done is kept in ``state.json``: (iteration, stage) of the last stage that was finished. A stage that was
-cut off is called again, and goes on by itself: the collector at the next episode, trainers at their checkpoint.
+What is done is kept in ``state.json``: (iteration, stage) of the last stage that was finished. A stage that
+was cut off is called again, and goes on by itself: the collector at the next episode, trainers at their
+checkpoint.
 """
 
 from __future__ import annotations
@@ -223,7 +224,8 @@ class PolicyRun:
             values |= {name: compared[name] for name in ("imagined", "real")}
             values["gap"] = compared["gap"]["mean"]
             values |= {k: compared[k] for k in ("correlation", "spread") if compared[k] is not None}
-            words += f"; {compared['horizon']} moves: imagined {compared['imagined']:.2f}, real {compared['real']:.2f}"
+            words += f"; {compared['horizon']} moves: imagined {compared['imagined']:.2f}"
+            words += f", real {compared['real']:.2f}"
         warning = growing_gap(history)
         values["gap_grows"] = float(warning is not None)
         with RunLog(self.out, "evaluation", result["updates"] - 1, self.options.tensorboard) as log:

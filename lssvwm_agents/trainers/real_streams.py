@@ -1,8 +1,8 @@
 """Real episodes that run beside the training, driven by the policy as it is: where it goes, it is trained.
 
-Contexts of scripted policies show places that a policy may never come to, and none of the corners that it gets
-stuck in. These streams are the policy's own: each keeps its episode and the world model's memory of it, and
-every update moves it on by a few real frames.
+Contexts of scripted policies show places that a policy may never come to, and none of the corners that it
+gets stuck in. These streams are the policy's own: each keeps its episode and the world model's memory of it,
+and every update moves it on by a few real frames.
 """
 
 from __future__ import annotations

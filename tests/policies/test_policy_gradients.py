@@ -33,7 +33,7 @@ def test_rollouts_keep_the_contract_of_time():
 
 @pytest.mark.parametrize("gradient", KINDS)
 def test_a_reward_is_credited_to_the_action_that_led_to_its_frame(gradient):
-    """The second action pays at frame 2 and costs at frames 1 and 3: one step off would learn the opposite."""
+    """The second action pays at frame 2 and costs at 1 and 3: one step off would learn the opposite."""
     sign = torch.tensor([0.0, -1.0, 1.0, -1.0])
     world = Clock(3, lambda t, second: sign[t] * second)
     policy = make_policy(TWO, 4)

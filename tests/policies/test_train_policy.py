@@ -1,4 +1,4 @@
-"""Whole runs of ``train-policy``, small: fixed model, the loop with a fitted one, stable-baselines3, resuming."""
+"""Whole small runs of ``train-policy``: fixed model, the loop, stable-baselines3, resuming."""
 
 import dataclasses
 import json
@@ -206,3 +206,42 @@ def test_a_gap_that_grows_is_reported_and_one_that_does_not_is_not():
     assert growing_gap([at(-0.5, 0.1), at(-0.1, 0.05)]) is None
     warning = growing_gap([at(0.1, 0.1), at(0.5, 0.1), at(0.6, 0.1)])
     assert warning is not None and "0.60 in 8 moves" in warning and "exploits" in warning
+
+
+def test_a_policy_is_judged_alone_and_inside_a_planner(tmp_path, models, capsys):
+    from lssvwm_agents.commands.evaluate_policy import EvaluatePolicyArgs, run
+    from lssvwm_agents.evaluate.planner_options import PlannerOptions
+
+    out = tmp_path / "run"
+    run_policy(recipe(streams=0), options(out, model=models[MAZE], tensorboard=False))
+    planner = PlannerOptions(horizon=2, action_repeat=2, num_samples=8, num_elites=2, replan_every=2)
+    run(
+        EvaluatePolicyArgs(
+            out,
+            json=tmp_path / "result.json",
+            with_planner=True,
+            num_proposals=3,
+            evaluation=recipe().evaluation,
+            planner=planner,
+        )
+    )
+    result = json.loads((tmp_path / "result.json").read_text())
+    for who in ("policy", "planner", "planner_with_policy", "random", "oracle"):
+        assert len(result[who]["episodes"]) == 2, who
+    assert "planner_with_policy" in capsys.readouterr().out
+    again = evaluate_policy(load_model(models[MAZE]), load_policy(out), recipe().evaluation, progress=False)
+    assert again["policy"] == result["policy"]
+
+
+def test_a_trained_policy_collects_episodes(tmp_path, models):
+    from lssvwm_agents.data.collect import CollectConfig, collect
+
+    out = tmp_path / "run"
+    run_policy(recipe(streams=0), options(out, model=models[MAZE], tensorboard=False))
+    kwargs = {"observation": "dict", "max_episode_steps": 8}
+    stores = [
+        collect(CollectConfig(MAZE, str(out), 3, num_envs, env_kwargs=kwargs), tmp_path / f"store{num_envs}")
+        for num_envs in (1, 3)
+    ]
+    alone, together = ({e.seed: e.actions.tolist() for e in store} for store in stores)
+    assert alone == together and len(alone) == 3
