@@ -137,7 +137,8 @@ def _through_dynamics(
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     horizon = len(noise)
     alive_R1 = torch.ones_like(noise[0, :, :1])
-    total, spans, kept = torch.zeros((), device=noise.device), [], []
+    total, earned = torch.zeros((), device=noise.device), torch.zeros((), device=noise.device)
+    spans, kept = [], []
     for begin in range(0, horizon, objective.truncation):
         span = noise[begin : begin + objective.truncation]
         state, rollouts = imagine_policy(dynamics, state.detach(), policy.actor, span)
@@ -145,6 +146,9 @@ def _through_dynamics(
         target_RT = lambda_return(
             rollouts.reward, rollouts.continuation, value_RT, objective.discount, objective.lam
         )
+        with torch.no_grad():
+            span_return = imagined_return(rollouts.reward, rollouts.continuation)
+            earned = earned + (alive_R1[:, 0] * span_return).mean()
         reached_RT = alive_R1 * reach(rollouts.continuation.detach())
         reach_RH, alive_R1 = reached_RT[:, :-1], reached_RT[:, -1:]
         if begin == 0:
@@ -163,8 +167,7 @@ def _through_dynamics(
         name: sum(share * one[name] for share, one in zip(spans, kept, strict=True))  # type: ignore[misc]
         for name in kept[0]
     }
-    metrics["imagined_return"] = metrics["imagined_return"] * len(spans)  # a sum over all spans, if none ends
-    return total, metrics
+    return total, {**metrics, "imagined_return": earned}
 
 
 def _critic_loss(

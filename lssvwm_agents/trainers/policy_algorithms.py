@@ -11,6 +11,7 @@ import gymnasium
 from lssvwm_agents.agents import environment_kwargs
 from lssvwm_agents.agents.action_codec import action_spec_from_space
 from lssvwm_agents.data.latents import module_hash
+from lssvwm_agents.data.store import EpisodeStore
 from lssvwm_agents.envs.contexts import ContextSource, MazeContexts
 from lssvwm_agents.errors import UserError
 from lssvwm_agents.evaluate.environments import choose_env_id, make_envs
@@ -78,8 +79,16 @@ class World:
                 for frames in starts.context_frames
                 for policy in starts.policies
             ]
-        source = "live" if self.store is None else self.store
-        made = [make_contexts(self.model.config, source, n, None, device)[0] for n in starts.context_frames]
+        source, lengths = "live" if self.store is None else self.store, starts.context_frames
+        if self.store is not None:
+            longest = int(EpisodeStore.open(self.store).lengths.max())
+            lengths = tuple(frames for frames in lengths if frames < longest)
+            if not lengths:
+                raise UserError(
+                    f"`starts.context_frames` must hold a number below the {longest} frames of the longest "
+                    f"episode collected, got {starts.context_frames}."
+                )
+        made = [make_contexts(self.model.config, source, n, None, device)[0] for n in lengths]
         return [one for one in made if one is not None]
 
     def streams(self, policy: ActorCritic, seed: int) -> RealStreams:

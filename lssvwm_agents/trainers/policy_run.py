@@ -17,6 +17,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from lssvwm_agents.data.store import EpisodeStore
 from lssvwm_agents.errors import UserError
 from lssvwm_agents.evaluate.policy import evaluate_policy, growing_gap
 from lssvwm_agents.files import write_json
@@ -187,21 +188,20 @@ class PolicyRun:
             film=folder / f"{iteration:03d}.mp4" if config.film else None,
             allow_other_env=True,
         )
-        result |= {"iteration": iteration, "updates": improver.updates, "real_steps": self._real_steps()}
+        result |= {"iteration": iteration, "updates": improver.updates, **self._real_steps(improver.updates)}
         result |= {"algo": self.options.algo, "model": self._model_name(iteration)}
         result |= {"policy_sha256": improver.sha256(), **run_info(self.device)}
         write_json(folder / f"{iteration:03d}.json", result)
         self._report(result, self._history(iteration))
         return True
 
-    def _real_steps(self) -> int | None:
-        """Frames of all real episodes collected; None with a fixed world model."""
-        store = self.out / "episodes" / "all"
-        if self.options.model is not None or not store.is_dir():
-            return None
-        from lssvwm_agents.data.store import EpisodeStore
-
-        return EpisodeStore.open(store).num_frames
+    def _real_steps(self, updates: int) -> dict[str, int]:
+        """Real frames that were collected, and that the policy's own streams have played beside."""
+        store, starts = self.out / "episodes" / "all", self.recipe.starts
+        collected = EpisodeStore.open(store).num_frames if self.options.model is None else 0
+        streaming = self.options.algo == "actor-critic" and starts.stream_share > 0
+        streamed = updates * starts.streams * starts.stream_frames if streaming else 0
+        return {"collected_frames": collected, "streamed_frames": streamed}
 
     def _history(self, iteration: int) -> list[dict[str, Any]]:
         """Imagined against real return at every evaluation so far."""

@@ -132,6 +132,16 @@ def test_a_stage_that_was_cut_off_is_done_again(tmp_path, models):
     assert json.loads((out / "state.json").read_text()) == {"iteration": 0, "stage": "evaluate"}
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("gradient", ["score_function", "dynamics"])
+def test_a_run_on_a_gpu(tmp_path, models, gradient):
+    out = tmp_path / "run"
+    one = dataclasses.replace(recipe(), objective=ActorCriticObjective(gradient, truncation=2))
+    settings = options(out, model=models[MAZE], controls=True, iterations=2)
+    assert run_policy(one, dataclasses.replace(settings, device="cuda"))
+    assert len(json.loads((out / "evaluations" / "001.json").read_text())["policy"]["episodes"]) == 2
+
+
 @pytest.mark.parametrize("gradient", ["score_function", "dynamics"])
 def test_continuous_mazes_learn_by_either_gradient(tmp_path, models, gradient):
     one = dataclasses.replace(recipe(), objective=ActorCriticObjective(gradient, truncation=2))
@@ -178,7 +188,7 @@ def test_the_whole_loop_collects_fits_improves_and_evaluates(tmp_path):
     first, second = (load_model(out / "models" / f"00{i}") for i in (0, 1))
     assert not torch.equal(first.heads.reward[0].weight, second.heads.reward[0].weight)
     result = json.loads((out / "evaluations" / "001.json").read_text())
-    assert result["real_steps"] == 6 * 25 and result["updates"] == 6
+    assert result["collected_frames"] == 6 * 25 and result["streamed_frames"] == 6 * 3 * 4
     policy = load_policy(out)
     with pytest.raises(ValueError, match="that it was trained in"):
         evaluate_policy(first, policy, recipe().evaluation, progress=False)
