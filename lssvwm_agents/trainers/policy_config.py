@@ -67,6 +67,8 @@ class PolicyTrainingConfig(OptimizationConfig):
         starts: Starts of an update; with the mean future, forks of a start differ by their actions alone.
         forks: Rollouts from each start; they share the memory of the past.
         num_denoising_steps: Of every imagined frame: 1 is the mean of what may come, 8 or more are samples.
+        doubt: Rewards count as far as the model is sure of them: shrunk towards 0 by so many standard
+            deviations of their predicted distribution; 0 for the plain mean.
     """
 
     updates: int = 200
@@ -83,9 +85,12 @@ class PolicyTrainingConfig(OptimizationConfig):
     starts: int = 12
     forks: int = 16
     num_denoising_steps: int = 1
+    doubt: float = 0.5
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.doubt < 0:
+            raise ValueError(f"`doubt` must be at least 0, got {self.doubt}.")
         for name in ("horizon", "starts", "forks", "num_denoising_steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")

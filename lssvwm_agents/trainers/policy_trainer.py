@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,14 +30,48 @@ class ImaginedDynamics:
         model: The world model.
         num_denoising_steps: Of every imagined frame.
         noise: Source of the frames' noise.
+        doubt: See :func:`sure_reward`.
     """
 
-    def __init__(self, model: WorldModel, num_denoising_steps: int, noise: torch.Generator) -> None:
+    def __init__(
+        self,
+        model: WorldModel,
+        num_denoising_steps: int = 1,
+        noise: torch.Generator | None = None,
+        doubt: float = 0.0,
+    ) -> None:
         self.model, self.num_denoising_steps, self.noise = model, num_denoising_steps, noise
+        self.doubt = doubt
 
     def step(self, state: WorldState, action: torch.Tensor) -> tuple[WorldState, Prediction]:
         """Imagine one frame."""
-        return self.model.step(state, action, self.num_denoising_steps, self.noise)
+        state, prediction = self.model.step(state, action, self.num_denoising_steps, self.noise)
+        if self.doubt > 0:
+            heads = self.model.heads
+            reward = sure_reward(heads.reward(prediction.features), heads.two_hot.bins, self.doubt)
+            prediction = dataclasses.replace(prediction, reward=reward)
+        return state, prediction
+
+
+def sure_reward(logits: torch.Tensor, bins: torch.Tensor, doubt: float) -> torch.Tensor:
+    """The part of a predicted reward that the model is sure of.
+
+    The mean of what may come is a haze of small chances of reward, which an optimiser gathers and reality does
+    not pay. So the mean is shrunk towards 0 by ``doubt`` standard deviations of its own distribution: of a
+    reward of 1 with probability p nothing is left below p = doubt^2 / (1 + doubt^2), 0.2 for a doubt of 0.5.
+
+    Args:
+        logits: (..., bins) of the reward head.
+        bins: (bins,) rewards that they stand for.
+        doubt: Standard deviations; 0 for the plain mean.
+
+    Returns:
+        (...) reward.
+    """
+    share = torch.softmax(logits.float(), dim=-1)
+    mean = (share * bins).sum(dim=-1)
+    variance = (share * (bins - mean[..., None]).square()).sum(dim=-1)
+    return mean.sign() * (mean.abs() - doubt * (variance + 1e-12).sqrt()).clamp_min(0.0)
 
 
 class ImaginedUpdate:
@@ -83,7 +118,9 @@ class ImaginedUpdate:
         noise = torch.randn(
             (training.horizon, rows, width), generator=generator(device, seed, 0), device=device
         )
-        dynamics = ImaginedDynamics(self.model, training.num_denoising_steps, generator(device, seed, 1))
+        dynamics = ImaginedDynamics(
+            self.model, training.num_denoising_steps, generator(device, seed, 1), training.doubt
+        )
         loss, metrics = accumulate_gradients(dynamics, state, self.policy, noise, self.objective)
         return loss, {**metrics, **real}
 

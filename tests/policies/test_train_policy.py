@@ -21,6 +21,7 @@ from lssvwm_agents.trainers.policy_config import (
     StartsConfig,
 )
 from lssvwm_agents.trainers.policy_run import PolicyRun, PolicyRunOptions, run_policy
+from lssvwm_agents.trainers.policy_trainer import sure_reward
 from lssvwm_agents.weights import load_model
 from lssvwm_agents.worldmodel import BackboneConfig, TokenizerConfig, WorldModel, WorldModelConfig
 
@@ -255,3 +256,17 @@ def test_a_trained_policy_collects_episodes(tmp_path, models):
     ]
     alone, together = ({e.seed: e.actions.tolist() for e in store} for store in stores)
     assert alone == together and len(alone) == 3
+
+
+def test_of_a_reward_the_part_that_is_sure_counts():
+    bins = torch.tensor([-1.0, 0.0, 1.0], dtype=torch.float64)
+
+    def rewarded(minus, nothing, plus, doubt=0.5):
+        logits = torch.tensor([minus, nothing, plus], dtype=torch.float64).clamp_min(1e-30).log()
+        return sure_reward(logits, bins, doubt).item()
+
+    assert rewarded(0.0, 0.0, 1.0) == pytest.approx(1.0, abs=1e-5)
+    assert rewarded(0.0, 0.81, 0.19) == 0.0 and rewarded(0.0, 0.79, 0.21) > 0.0
+    assert rewarded(0.0, 0.1, 0.9) == pytest.approx(0.9 - 0.5 * 0.3)
+    assert rewarded(0.9, 0.1, 0.0) == pytest.approx(-(0.9 - 0.5 * 0.3))
+    assert rewarded(0.0, 0.7, 0.3, doubt=0.0) == pytest.approx(0.3)
