@@ -105,7 +105,9 @@ def evaluate_policy(
             space = env.single_action_space
             agent = PlanningAgent(model, PolicyPlanner(policy, config.deterministic), action_space=space)
             filmed = min(FILMED, len(chunk)) if film is not None and number == 0 else 0
-            comparison = Comparison(policy, config.horizon, config.futures, config.deterministic, filmed)
+            comparison = Comparison(
+                policy, config.horizon, config.futures, config.doubt, config.deterministic, filmed
+            )
             parts.append(play(env, agent, chunk, config.steps, comparison, around, bar))
             scores["policy"] += parts[-1].scores.tolist()
             ended += parts[-1].terminated.tolist()
@@ -176,7 +178,8 @@ def compare(parts: Sequence[Played], horizon: int) -> dict[str, Any] | None:
     """Imagined against real return of the same moves; None if no window was played to its end.
 
     Returns:
-        ``imagined``, ``real``: mean sums of rewards over ``horizon`` moves; ``gap``: summary of imagined less
+        ``imagined``, ``imagined_sure``, ``real``: mean sums of rewards over ``horizon`` moves, the second
+        of those that the model is sure of; ``gap``: summary of imagined less
         real, one number an episode; ``correlation`` of the two over all windows; ``spread``: mean standard
         deviation over sampled futures, the model's own uncertainty.
     """
@@ -195,6 +198,7 @@ def compare(parts: Sequence[Played], horizon: int) -> dict[str, Any] | None:
     return {
         "horizon": horizon,
         "imagined": float(all_imagined.mean()),
+        "imagined_sure": float(np.nanmean(np.concatenate([one for part in parts for one in part.sure]))),
         "real": float(all_real.mean()),
         "gap": summary(gaps),
         "correlation": float(np.corrcoef(all_imagined, all_real)[0, 1]) if varied else None,

@@ -20,6 +20,7 @@ from lssvwm_agents.policies.actor_critic import ActorCritic
 from lssvwm_agents.policies.imagined_rollouts import imagine_policy
 from lssvwm_agents.policies.returns import imagined_return
 from lssvwm_agents.policies.sb3_policy import SB3Policy
+from lssvwm_agents.policies.sure_rewards import sure_reward
 from lssvwm_agents.seeding import generator
 from lssvwm_agents.worldmodel import Prediction, WorldModel, WorldState
 
@@ -36,6 +37,7 @@ class Comparison:
         policy: Who acts in imagination.
         horizon: Moves ``H`` of a window.
         futures: Sampled futures of every fourth window; 0 for none.
+        doubt: See `sure_reward`.
         deterministic: Imagine the likeliest actions instead of sampling.
         film_rows: The first so many episodes are filmed.
     """
@@ -43,6 +45,7 @@ class Comparison:
     policy: ActorCritic | SB3Policy
     horizon: int = 16
     futures: int = 4
+    doubt: float = 0.5
     deterministic: bool = False
     film_rows: int = 0
 
@@ -67,6 +70,7 @@ class Played:
         moves: (B,) moves that counted.
         terminated: (B,) whether the episode ended by itself.
         imagined: W arrays (B,): imagined return of the mean future; NaN where a window does not count.
+        sure: W arrays (B,): the same, of rewards that the model is sure of.
         real: W arrays (B,): what was really earned in the same moves.
         spread: Arrays (B,): standard deviation of the return over sampled futures.
         film: Of the filmed rows, one entry a move.
@@ -76,6 +80,7 @@ class Played:
     moves: np.ndarray
     terminated: np.ndarray
     imagined: list[np.ndarray] = field(default_factory=list)
+    sure: list[np.ndarray] = field(default_factory=list)
     real: list[np.ndarray] = field(default_factory=list)
     spread: list[np.ndarray] = field(default_factory=list)
     film: list[FilmFrame] = field(default_factory=list)
@@ -101,6 +106,7 @@ class _Expected:
     """Imagined at a window's start: (B,) return and spread; of filmed rows (H, rows, ...) frames, rewards."""
 
     total: np.ndarray
+    sure: np.ndarray
     spread: np.ndarray | None
     frames: np.ndarray | None
     rewards: np.ndarray | None
@@ -119,6 +125,9 @@ def expect(model: WorldModel, state: WorldState, comparison: Comparison, seed: i
     actor = comparison.policy.actor
     _, rollouts = imagine_policy(watched, model.repeat(state, 1), actor, noise)
     total = imagined_return(rollouts.reward, rollouts.continuation)
+    logits = model.heads.reward(rollouts.features[:, 1:])
+    certain = sure_reward(logits, model.heads.two_hot.bins, comparison.doubt)
+    sure = imagined_return(torch.cat([rollouts.reward[:, :1], certain], dim=1), rollouts.continuation)
     spread, frames, rewards = None, None, None
     if futures > 1 and window % _FUTURES_EVERY == 0:
         sampled = _Watched(model, SAMPLE_STEPS, generator(device, seed, window, 1))
@@ -129,7 +138,7 @@ def expect(model: WorldModel, state: WorldState, comparison: Comparison, seed: i
     if comparison.film_rows:
         frames = to_uint8(model.decode(torch.stack(watched.latents)))
         rewards = rollouts.reward[: comparison.film_rows, 1:].T.cpu().numpy()
-    return _Expected(total.cpu().numpy(), spread, frames, rewards)
+    return _Expected(total.cpu().numpy(), sure.cpu().numpy(), spread, frames, rewards)
 
 
 def play(
@@ -233,6 +242,7 @@ class _Window:
         """Note both returns."""
         if self.valid.any():
             played.imagined.append(np.where(self.valid, self.expected.total, np.nan))
+            played.sure.append(np.where(self.valid, self.expected.sure, np.nan))
             played.real.append(np.where(self.valid, self.earned, np.nan))
             if self.expected.spread is not None:
                 played.spread.append(np.where(self.valid, self.expected.spread, np.nan))

@@ -108,6 +108,7 @@ class PolicyEvaluationConfig:
         futures: Sampled futures of each such comparison; their spread is the model's own uncertainty.
             0 for the mean future alone.
         envs_at_once: Environments played side by side.
+        doubt: The imagined return is also told as it counts with this doubt (`training.doubt`).
         deterministic: Play the likeliest action instead of sampling.
         film: Write a film of real and imagined episodes.
     """
@@ -118,6 +119,7 @@ class PolicyEvaluationConfig:
     horizon: int = 16
     futures: int = 4
     envs_at_once: int = 32
+    doubt: float = 0.5
     deterministic: bool = False
     film: bool = True
 

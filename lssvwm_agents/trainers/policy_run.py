@@ -221,10 +221,11 @@ class PolicyRun:
                 words += f", {name} {result[name]['mean']:.2f}"
                 values[f"score_{name}"] = result[name]["mean"]
         if compared is not None:
-            values |= {name: compared[name] for name in ("imagined", "real")}
+            values |= {name: compared[name] for name in ("imagined", "imagined_sure", "real")}
             values["gap"] = compared["gap"]["mean"]
             values |= {k: compared[k] for k in ("correlation", "spread") if compared[k] is not None}
             words += f"; {compared['horizon']} moves: imagined {compared['imagined']:.2f}"
+            words += f" (sure: {compared['imagined_sure']:.2f})"
             words += f", real {compared['real']:.2f}"
         warning = growing_gap(history)
         values["gap_grows"] = float(warning is not None)

@@ -12,6 +12,7 @@ from torch.utils import _pytree as pytree
 
 from lssvwm_agents.policies.actor_critic import ActorCritic
 from lssvwm_agents.policies.policy_gradients import ActorCriticObjective, accumulate_gradients
+from lssvwm_agents.policies.sure_rewards import sure_reward
 from lssvwm_agents.seeding import fold_in, generator
 from lssvwm_agents.trainers.distributed import Process
 from lssvwm_agents.trainers.loop import LoopResult, Share, TrainingLoop
@@ -51,27 +52,6 @@ class ImaginedDynamics:
             reward = sure_reward(heads.reward(prediction.features), heads.two_hot.bins, self.doubt)
             prediction = dataclasses.replace(prediction, reward=reward)
         return state, prediction
-
-
-def sure_reward(logits: torch.Tensor, bins: torch.Tensor, doubt: float) -> torch.Tensor:
-    """The part of a predicted reward that the model is sure of.
-
-    The mean of what may come is a haze of small chances of reward, which an optimiser gathers and reality does
-    not pay. So the mean is shrunk towards 0 by ``doubt`` standard deviations of its own distribution: of a
-    reward of 1 with probability p nothing is left below p = doubt^2 / (1 + doubt^2), 0.2 for a doubt of 0.5.
-
-    Args:
-        logits: (..., bins) of the reward head.
-        bins: (bins,) rewards that they stand for.
-        doubt: Standard deviations; 0 for the plain mean.
-
-    Returns:
-        (...) reward.
-    """
-    share = torch.softmax(logits.float(), dim=-1)
-    mean = (share * bins).sum(dim=-1)
-    variance = (share * (bins - mean[..., None]).square()).sum(dim=-1)
-    return mean.sign() * (mean.abs() - doubt * (variance + 1e-12).sqrt()).clamp_min(0.0)
 
 
 class ImaginedUpdate:

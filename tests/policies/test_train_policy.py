@@ -12,6 +12,7 @@ from lssvwm_agents.evaluate.policy import compare, evaluate_policy, growing_gap
 from lssvwm_agents.evaluate.policy_play import Played
 from lssvwm_agents.policies.actor_critic import load_policy
 from lssvwm_agents.policies.policy_gradients import ActorCriticObjective
+from lssvwm_agents.policies.sure_rewards import sure_reward
 from lssvwm_agents.trainers.model_refresh import RefreshConfig
 from lssvwm_agents.trainers.policy_config import (
     PolicyEvaluationConfig,
@@ -21,7 +22,6 @@ from lssvwm_agents.trainers.policy_config import (
     StartsConfig,
 )
 from lssvwm_agents.trainers.policy_run import PolicyRun, PolicyRunOptions, run_policy
-from lssvwm_agents.trainers.policy_trainer import sure_reward
 from lssvwm_agents.weights import load_model
 from lssvwm_agents.worldmodel import BackboneConfig, TokenizerConfig, WorldModel, WorldModelConfig
 
@@ -198,13 +198,15 @@ def test_the_whole_loop_collects_fits_improves_and_evaluates(tmp_path):
 def window(imagined, real):
     played = Played(np.zeros(2), np.zeros(2), np.zeros(2))
     played.imagined, played.real = [np.array(imagined)], [np.array(real)]
+    played.sure = [0.5 * played.imagined[0]]
     return played
 
 
 def test_the_gap_is_imagined_less_real_return_of_the_same_moves():
     result = compare([window([1.0, 3.0], [0.5, 1.5]), window([2.0, np.nan], [2.0, np.nan])], 4)
     assert result["gap"]["episodes"] == [0.5, 1.5, 0.0]
-    assert result["imagined"] == 2.0 and result["real"] == pytest.approx(4 / 3)
+    assert result["imagined"] == 2.0 and result["imagined_sure"] == 1.0
+    assert result["real"] == pytest.approx(4 / 3)
     assert result["num_windows"] == 3 and compare([], 4) is None
 
 
