@@ -9,8 +9,9 @@ def sure_reward(logits: torch.Tensor, bins: torch.Tensor, doubt: float) -> torch
     """The part of a predicted reward that the model is sure of.
 
     The mean of what may come is a haze of small chances of reward, which an optimiser gathers and reality
-    does not pay. So the mean is shrunk towards 0 by ``doubt`` standard deviations of its own distribution: of a
-    reward of 1 with probability p nothing is left below p = doubt^2 / (1 + doubt^2), 0.2 for a doubt of 0.5.
+    does not pay. So the mean is shrunk towards 0 by ``doubt`` standard deviations of its own distribution: of
+    a reward of 1 with probability p nothing is left below p = doubt^2 / (1 + doubt^2), which is 0.2 for a
+    doubt of 0.5.
 
     Args:
         logits: (..., bins) of the reward head.
