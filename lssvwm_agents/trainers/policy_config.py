@@ -85,7 +85,7 @@ class PolicyTrainingConfig(OptimizationConfig):
     starts: int = 12
     forks: int = 16
     num_denoising_steps: int = 1
-    doubt: float = 0.5
+    doubt: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -108,7 +108,7 @@ class PolicyEvaluationConfig:
         futures: Sampled futures of each such comparison; their spread is the model's own uncertainty.
             0 for the mean future alone.
         envs_at_once: Environments played side by side.
-        doubt: The imagined return is also told as it counts with this doubt (`training.doubt`).
+        doubt: The imagined return is also told as it would count with this `training.doubt`.
         deterministic: Play the likeliest action instead of sampling.
         film: Write a film of real and imagined episodes.
     """
