@@ -46,11 +46,23 @@ COMMANDS = (
         ("collect",), "lssvwm_agents.commands.collect", "Play episodes and write them to a store.", _LEARN
     ),
     _Command(("train",), "lssvwm_agents.commands.train", "Train a tokenizer and a world model.", _LEARN),
+    _Command(
+        ("train-policy",),
+        "lssvwm_agents.commands.train_policy",
+        "Train a policy in imagination, judge it in the real environment.",
+        _LEARN,
+    ),
     _Command(("plan",), "lssvwm_agents.commands.plan", "Let a planning agent play an environment.", _LEARN),
     _Command(
         ("evaluate", "planning"),
         "lssvwm_agents.commands.evaluate_planning",
         "Score the planner beside random, explorer and oracle.",
+        _MEASURE,
+    ),
+    _Command(
+        ("evaluate", "policy"),
+        "lssvwm_agents.commands.evaluate_policy",
+        "Judge a trained policy, alone and inside a planner.",
         _MEASURE,
     ),
     _Command(

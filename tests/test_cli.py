@@ -33,8 +33,10 @@ def test_help_is_quick_and_fits_a_screen() -> None:
     words_of_commands = (
         "collect",
         "train",
+        "train-policy",
         "plan",
         "evaluate planning",
+        "evaluate policy",
         "evaluate memory",
         "compare",
         "bench planners",
@@ -49,8 +51,9 @@ def test_help_is_quick_and_fits_a_screen() -> None:
 
 @pytest.mark.parametrize("command", cli.COMMANDS, ids=lambda command: "-".join(command.words))
 def test_a_commands_help_lists_its_flags_without_torch(command) -> None:
-    # Some commands have the fields of the model's configuration as flags, whose package imports torch.
-    torch_free = command.words not in (("train",), ("compare",))
+    # Some commands have the fields of a configuration as flags, whose package imports torch.
+    configured = (("train",), ("compare",), ("train-policy",), ("evaluate", "policy"))
+    torch_free = command.words not in configured
     code = (
         f"import sys; from lssvwm_agents import cli\ntry: cli.main([*{command.words!r}, '--help'])\n"
         "except SystemExit as end: assert not end.code\n"

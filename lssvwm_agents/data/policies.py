@@ -182,7 +182,7 @@ def algorithm_of(path: Path) -> str:
 
 
 def make_policy(name: str, envs: VectorEnv, epsilon: float = 0.0) -> Policy:
-    """The policy called ``name``: ``random``, a scripted one, or the path of a stable-baselines3 .zip.
+    """The policy called ``name``: ``random``, a scripted one, a stable-baselines3 .zip, or a policy's folder.
 
     Raises:
         UserError: When there is no such policy, or it cannot play these environments.
@@ -195,8 +195,13 @@ def make_policy(name: str, envs: VectorEnv, epsilon: float = 0.0) -> Policy:
     elif Path(name).is_file():
         policy = StableBaselinesPolicy(Path(name))
         policy.check(envs)
+    elif Path(name).is_dir():
+        from lssvwm_agents.policies.collecting import CollectingPolicy
+
+        policy = CollectingPolicy(Path(name), envs)
     else:
         raise UserError(
-            f"`policy` must be random, {', '.join(SCRIPTED)}, or the path of a file, got `{name}`."
+            f"`policy` must be random, {', '.join(SCRIPTED)}, the path of a file, or of a run of `lssvwm "
+            f"train-policy`, got `{name}`."
         )
     return EpsilonPolicy(policy, envs, epsilon) if epsilon > 0 else policy

@@ -1,0 +1,224 @@
+"""One update of actor and critic in imagination, by either of two gradients of the return.
+
+``score_function``: actions that turned out better than the critic expected are made likelier (REINFORCE with
+a baseline; DreamerV3). Needs no gradient of the dynamics, so that imagining is cheap and horizons are free.
+
+``dynamics``: the return is differentiated through rewards, values, frames and actions, back to the policy
+(DreamerV2; SHAC, Xu et al. 2022, for the truncation). Less noise where the simulator is smooth. After every
+``truncation`` frames the state is cut from the graph and a slow critic says what follows, so that memory and
+exploding gradients are bounded whatever the horizon.
+
+Legend: ``R`` rollouts, ``H`` imagined frames, ``T = H + 1``, ``A`` action width, ``F`` features.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from lssvwm_agents.policies.actor_critic import ActorCritic
+from lssvwm_agents.policies.imagined_rollouts import (
+    FeatureDynamics,
+    FeatureState,
+    ImaginedRollouts,
+    imagine_policy,
+)
+from lssvwm_agents.policies.returns import imagined_return, lambda_return, reach
+
+GradientKind = Literal["score_function", "dynamics"]
+
+
+@dataclass(frozen=True)
+class ActorCriticObjective:
+    """What an update follows.
+
+    Attributes:
+        gradient: ``score_function`` or ``dynamics``.
+        discount: Of rewards, per frame.
+        lam: Of the lambda-returns: 0 trusts the critic, 1 the imagined rewards.
+        truncation: ``dynamics``: frames after which back-propagation through the state is cut.
+        entropy_weight: Worth of a nat of entropy, in units of the scaled return; the start of the search
+            with an ``entropy_target``.
+        entropy_target: Share, in (0, 1), of the largest entropy that the policy is held at by adapting the
+            weight (as SAC's temperature); 0 for the fixed weight. For continuous actions: nats below the
+            largest entropy are -log of it for each entry of the action.
+        slow_decay: Of the slow critic, per update.
+
+    Raises:
+        ValueError: If a number is out of range.
+    """
+
+    gradient: GradientKind = "score_function"
+    discount: float = 0.985
+    lam: float = 0.95
+    truncation: int = 16
+    entropy_weight: float = 5e-3
+    entropy_target: float = 0.0
+    slow_decay: float = 0.98
+
+    def __post_init__(self) -> None:
+        if self.gradient not in ("score_function", "dynamics"):
+            raise ValueError(f"`gradient` must be score_function or dynamics, got {self.gradient!r}.")
+        for name in ("discount", "lam", "slow_decay"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ValueError(f"`{name}` must be in [0, 1], got {getattr(self, name)}.")
+        if self.truncation < 1:
+            raise ValueError(f"`truncation` must be at least 1, got {self.truncation}.")
+        if self.entropy_weight < 0 or not 0.0 <= self.entropy_target < 1.0:
+            raise ValueError(
+                "`entropy_weight` must be at least 0 and `entropy_target` in [0, 1), got "
+                f"{self.entropy_weight} and {self.entropy_target}."
+            )
+
+
+def accumulate_gradients(
+    dynamics: FeatureDynamics,
+    state: FeatureState,
+    policy: ActorCritic,
+    noise: torch.Tensor,
+    objective: ActorCriticObjective,
+) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """Imagine with the policy and add the gradients of one update to its parameters.
+
+    The parameters of the dynamics must not require gradients.
+
+    Args:
+        dynamics: What imagines.
+        state: ``R`` rows to start from.
+        policy: Actor and critic; the slow critic and the scale of returns move on.
+        noise: (H, R, A) standard normal.
+        objective: What to follow.
+
+    Returns:
+        The loss (), and () metrics by name.
+    """
+    policy.slow_critic.update(objective.slow_decay)
+    kind = _score_function if objective.gradient == "score_function" else _through_dynamics
+    return kind(dynamics, state.detach(), policy, noise, objective)
+
+
+def _score_function(
+    dynamics: FeatureDynamics,
+    state: FeatureState,
+    policy: ActorCritic,
+    noise: torch.Tensor,
+    objective: ActorCriticObjective,
+) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    with torch.no_grad():
+        _, rollouts = imagine_policy(dynamics, state, policy.actor, noise)
+        value_RT = policy.slow_critic(rollouts.features)
+        target_RT = lambda_return(
+            rollouts.reward, rollouts.continuation, value_RT, objective.discount, objective.lam
+        )
+        reach_RH = reach(rollouts.continuation)[:, :-1]
+        policy.scale.update(target_RT[:, :-1])
+        advantage_RH = (target_RT - value_RT)[:, :-1] / policy.scale()
+    distribution = policy.actor(rollouts.features[:, :-1])
+    log_prob_RH = distribution.log_prob(rollouts.actions[:, 1:])
+    gain = (reach_RH * log_prob_RH * advantage_RH).mean()
+    entropy = (reach_RH * distribution.entropy()).mean()
+    critic = _critic_loss(policy, rollouts, target_RT, reach_RH)
+    loss = -gain - entropy_weight(policy, objective) * entropy + critic
+    loss = loss + _entropy_search(policy, objective, entropy)
+    loss.backward()
+    metrics = _metrics(policy, rollouts, target_RT, value_RT, entropy, critic, objective)
+    return loss.detach(), metrics
+
+
+def _through_dynamics(
+    dynamics: FeatureDynamics,
+    state: FeatureState,
+    policy: ActorCritic,
+    noise: torch.Tensor,
+    objective: ActorCriticObjective,
+) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    horizon = len(noise)
+    alive_R1 = torch.ones_like(noise[0, :, :1])
+    total, earned = torch.zeros((), device=noise.device), torch.zeros((), device=noise.device)
+    spans, kept = [], []
+    for begin in range(0, horizon, objective.truncation):
+        span = noise[begin : begin + objective.truncation]
+        state, rollouts = imagine_policy(dynamics, state.detach(), policy.actor, span)
+        value_RT = policy.slow_critic(rollouts.features)
+        target_RT = lambda_return(
+            rollouts.reward, rollouts.continuation, value_RT, objective.discount, objective.lam
+        )
+        with torch.no_grad():
+            span_return = imagined_return(rollouts.reward, rollouts.continuation)
+            earned = earned + (alive_R1[:, 0] * span_return).mean()
+        reached_RT = alive_R1 * reach(rollouts.continuation.detach())
+        reach_RH, alive_R1 = reached_RT[:, :-1], reached_RT[:, -1:]
+        if begin == 0:
+            policy.scale.update(target_RT[:, :-1])
+        gain = (reach_RH * target_RT[:, :-1]).mean() / policy.scale()
+        entropy = (reach_RH * policy.actor(rollouts.features[:, :-1].detach()).entropy()).mean()
+        critic = _critic_loss(policy, rollouts, target_RT, reach_RH)
+        loss = -gain - entropy_weight(policy, objective) * entropy + critic
+        loss = loss + _entropy_search(policy, objective, entropy)
+        share = len(span) / horizon
+        (share * loss).backward()
+        total = total + share * loss.detach()
+        spans.append(share)
+        kept.append(_metrics(policy, rollouts, target_RT, value_RT, entropy, critic, objective))
+    metrics = {
+        name: sum(share * one[name] for share, one in zip(spans, kept, strict=True))  # type: ignore[misc]
+        for name in kept[0]
+    }
+    return total, {**metrics, "imagined_return": earned}
+
+
+def _critic_loss(
+    policy: ActorCritic, rollouts: ImaginedRollouts, target_RT: torch.Tensor, reach_RH: torch.Tensor
+) -> torch.Tensor:
+    seen = rollouts.features[:, :-1].detach()
+    return (reach_RH * policy.critic.loss(seen, target_RT[:, :-1].detach())).mean()
+
+
+def entropy_weight(policy: ActorCritic, objective: ActorCriticObjective) -> torch.Tensor:
+    """() what a nat of entropy is worth now."""
+    if objective.entropy_target > 0:
+        return policy.log_entropy_weight.detach().exp() * objective.entropy_weight
+    return torch.full((), objective.entropy_weight, device=policy.device)
+
+
+def wanted_entropy(policy: ActorCritic, objective: ActorCriticObjective) -> float:
+    """Entropy in nats that ``entropy_target`` asks for."""
+    if policy.actor.discrete:
+        return objective.entropy_target * policy.actor.max_entropy
+    width = policy.actor.action_spec.action_dim
+    return policy.actor.max_entropy + width * math.log(objective.entropy_target)
+
+
+def _entropy_search(
+    policy: ActorCritic, objective: ActorCriticObjective, entropy: torch.Tensor
+) -> torch.Tensor:
+    """A loss that raises the weight where the entropy is too small, and lowers it where it is too large."""
+    if objective.entropy_target == 0:
+        return entropy.new_zeros(())
+    return policy.log_entropy_weight * (entropy.detach() - wanted_entropy(policy, objective))
+
+
+@torch.no_grad()
+def _metrics(
+    policy: ActorCritic,
+    rollouts: ImaginedRollouts,
+    target_RT: torch.Tensor,
+    value_RT: torch.Tensor,
+    entropy: torch.Tensor,
+    critic: torch.Tensor,
+    objective: ActorCriticObjective,
+) -> dict[str, torch.Tensor]:
+    return {
+        "imagined_return": imagined_return(rollouts.reward, rollouts.continuation).mean(),
+        "imagined_reward": rollouts.reward[:, 1:].mean(),
+        "continuation": rollouts.continuation[:, 1:].mean(),
+        "target": target_RT[:, :-1].mean(),
+        "value": value_RT[:, :-1].mean(),
+        "entropy": entropy,
+        "entropy_weight": entropy_weight(policy, objective),
+        "return_scale": policy.scale(),
+        "loss/critic": critic,
+    }

@@ -1,0 +1,150 @@
+"""The real half of the loop: collect episodes with the policy as it is, fit the world model to all."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from lssvwm_agents.data.collect import CollectConfig, collect
+from lssvwm_agents.data.store import EpisodeStore
+from lssvwm_agents.errors import UserError
+from lssvwm_agents.recipes import RECIPES, Experiment
+from lssvwm_agents.trainers.pipeline import RunOptions, run_experiment
+from lssvwm_agents.trainers.run_folder import training_progress
+
+
+@dataclass(frozen=True)
+class RefreshConfig:
+    """How much is collected, and how the world model is fitted to it.
+
+    Attributes:
+        recipe: Of the world model: a name that `lssvwm train --recipe` takes.
+        episodes: Real episodes collected in each iteration.
+        num_envs: Environments played side by side.
+        env_kwargs: Keyword arguments of the environment, as JSON.
+        first_policy: Who plays the first iteration: random, held_random, or a scripted policy of our mazes.
+        epsilon: Probability, at each move of the trained policy, of a random action instead of its own.
+        first_updates: Updates of the first fit; 0 for the recipe's.
+        updates: Updates of every later one, which begins at the weights before.
+    """
+
+    recipe: str = "maze-tiny"
+    episodes: int = 64
+    num_envs: int = 16
+    env_kwargs: str = "{}"
+    first_policy: str = "random"
+    epsilon: float = 0.05
+    first_updates: int = 0
+    updates: int = 1000
+
+    def __post_init__(self) -> None:
+        if self.recipe not in RECIPES:
+            raise ValueError(f"`recipe` must be one of {', '.join(RECIPES)}, got {self.recipe!r}.")
+        for name, least in (("episodes", 2), ("num_envs", 1), ("first_updates", 0), ("updates", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"`{name}` must be at least {least}, got {getattr(self, name)}.")
+
+
+def collect_episodes(
+    folder: Path, env_id: str, config: RefreshConfig, iteration: int, policy: str | None
+) -> EpisodeStore:
+    """Collect what an iteration needs, and add it to the store of all iterations.
+
+    Args:
+        folder: Holds a store for each iteration, and ``all``.
+        env_id: Gymnasium id.
+        config: How many episodes.
+        iteration: From 0.
+        policy: Folder of a trained policy; None for ``config.first_policy``.
+
+    Returns:
+        The store of all iterations so far.
+    """
+    kwargs = json.loads(config.env_kwargs)
+    if env_id.startswith("lssvwm/RaycastMaze"):
+        kwargs["observation"] = "dict"  # a trained policy's memory needs the odometry
+    part = collect(
+        CollectConfig(
+            env=env_id,
+            policy=policy or config.first_policy,
+            episodes=config.episodes,
+            num_envs=min(config.num_envs, config.episodes),
+            seed=iteration * config.episodes,
+            env_kwargs=kwargs,
+            epsilon=config.epsilon if policy is not None else 0.0,
+        ),
+        folder / f"{iteration:03d}",
+    )
+    path = folder / "all"
+    if path.is_dir() and any(path.iterdir()):
+        whole = EpisodeStore.open(path)
+    else:
+        spec = dataclasses.replace(part.spec, policy="train-policy", seed=0, extra={})
+        whole = EpisodeStore.create(path, spec)
+    have = set(whole.seeds.tolist())
+    with whole:
+        for episode in part:
+            if episode.seed not in have:
+                whole.append(episode)
+    return EpisodeStore.open(path)
+
+
+def fit_model(
+    store: Path,
+    out: Path,
+    init: str | None,
+    config: RefreshConfig,
+    device: str,
+    stop_after: float,
+    tensorboard: bool,
+) -> bool:
+    """Fit the world model to all episodes, or go on; gives whether it is finished.
+
+    Args:
+        store: Of all episodes.
+        out: The run's folder of this fit.
+        init: World model to begin with; None for a fresh one, with a tokenizer of its own.
+        config: How long.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        stop_after: Seconds after which to stop; 0 for no limit.
+        tensorboard: Whether to write TensorBoard files.
+    """
+    experiment = fitted_to(RECIPES[config.recipe](), EpisodeStore.open(store))
+    updates = config.updates if init is not None else config.first_updates
+    if updates:
+        training = dataclasses.replace(experiment.training, updates=updates)
+        experiment = dataclasses.replace(experiment, training=training)
+    options = RunOptions(out, store, init=init, device=device, stop_after=stop_after, tensorboard=tensorboard)
+    if run_experiment(experiment, options) is None:
+        return False
+    progress = training_progress(out)
+    return progress is not None and int(progress["update"]) >= experiment.training.updates
+
+
+def fitted_to(experiment: Experiment, store: EpisodeStore) -> Experiment:
+    """The recipe with windows no longer than the episodes, and without what their odometry does not allow.
+
+    Raises:
+        UserError: If the episodes are too short for any window.
+    """
+    shortest, width = int(store.lengths.min()), store.spec.proprio_dim
+    if shortest < 4:
+        raise UserError(f"episodes must have at least 4 frames to fit a world model, got one of {shortest}.")
+    training = experiment.training
+    curriculum = tuple((start, min(length, shortest)) for start, length in training.curriculum)
+    context = min(training.validation_context, shortest - 2)
+    training = dataclasses.replace(
+        training,
+        curriculum=curriculum,
+        memory_replay=training.memory_replay if width >= 1 else 0.0,
+        priority=training.priority if width >= 4 else 0.0,
+        validation_context=context,
+        validation_horizon=min(training.validation_horizon, shortest - context),
+    )
+    objective = experiment.objective
+    longest = min(length for _, length in curriculum) - 1
+    if objective.rollout_weight > 0 and objective.rollout_horizon > longest:
+        objective = dataclasses.replace(objective, rollout_horizon=longest)
+    return dataclasses.replace(experiment, training=training, objective=objective)

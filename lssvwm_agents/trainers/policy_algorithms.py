@@ -1,0 +1,223 @@
+"""The ways of improving a policy in imagination, behind one small interface."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any, Protocol
+
+import gymnasium
+
+from lssvwm_agents.agents import environment_kwargs
+from lssvwm_agents.agents.action_codec import action_spec_from_space
+from lssvwm_agents.data.latents import module_hash
+from lssvwm_agents.data.store import EpisodeStore
+from lssvwm_agents.envs.contexts import ContextSource, MazeContexts
+from lssvwm_agents.errors import UserError
+from lssvwm_agents.evaluate.environments import choose_env_id, make_envs
+from lssvwm_agents.imagined import make_contexts
+from lssvwm_agents.policies.actor_critic import WEIGHTS, ActorCritic, PolicyConfig, load_policy
+from lssvwm_agents.report.run_info import file_sha256
+from lssvwm_agents.seeding import fold_in
+from lssvwm_agents.trainers.distributed import Process
+from lssvwm_agents.trainers.policy_config import Algorithm, PolicyRecipe
+from lssvwm_agents.trainers.policy_starts import StartPool
+from lssvwm_agents.trainers.policy_trainer import improve_policy
+from lssvwm_agents.trainers.real_streams import RealStreams
+from lssvwm_agents.trainers.run_folder import training_progress
+from lssvwm_agents.worldmodel import WorldModel
+
+
+class Improver(Protocol):
+    """Improves one policy in the imagination of one world model."""
+
+    model: WorldModel
+    env_id: str
+
+    @property
+    def is_maze(self) -> bool:
+        """Whether the environment is one of our mazes."""
+
+    @property
+    def updates(self) -> int:
+        """Updates done, over all iterations."""
+
+    def improve(self, iteration: int, deadline: float | None) -> bool:
+        """Bring the policy to the end of an iteration; False if the deadline came first."""
+
+    def policy(self) -> Any:
+        """The policy as it is, for evaluation."""
+
+    def sha256(self) -> str:
+        """SHA-256 of the policy's file."""
+
+
+class World:
+    """A world model with the real environment it stands for.
+
+    Args:
+        model: The world model.
+        env_id: The environment; empty for the one that it was trained for.
+        store: Recorded episodes that contexts are taken from; None to play them live.
+        recipe: Says how contexts are played.
+    """
+
+    def __init__(self, model: WorldModel, env_id: str, store: Path | None, recipe: PolicyRecipe) -> None:
+        self.model, self.store, self.recipe = model, store, recipe
+        self.env_id = choose_env_id(model.config, env_id or None, allow_other_env=False)
+        self.kwargs = environment_kwargs(model.config)
+        env = make_envs(self.env_id, 1, self.kwargs)
+        self.action_space, self.maze = env.single_action_space, getattr(env.unwrapped, "maze_config", None)
+        env.close()
+
+    def contexts(self) -> list[ContextSource]:
+        """Sources of real contexts, of every length and, in mazes, policy."""
+        starts, device = self.recipe.starts, str(self.model.device)
+        if self.store is None and self.maze is not None:
+            return [
+                MazeContexts(self.maze, policy, frames, device)
+                for frames in starts.context_frames
+                for policy in starts.policies
+            ]
+        source, lengths = "live" if self.store is None else self.store, starts.context_frames
+        if self.store is not None:
+            longest = int(EpisodeStore.open(self.store).lengths.max())
+            lengths = tuple(frames for frames in lengths if frames < longest)
+            if not lengths:
+                raise UserError(
+                    f"`starts.context_frames` must hold a number below the {longest} frames of the longest "
+                    f"episode collected, got {starts.context_frames}."
+                )
+        made = [make_contexts(self.model.config, source, n, None, device)[0] for n in lengths]
+        return [one for one in made if one is not None]
+
+    def streams(self, policy: ActorCritic, seed: int) -> RealStreams:
+        """Episodes that the policy plays itself."""
+        starts = self.recipe.starts
+        kwargs = dict(self.kwargs)
+        if starts.stream_steps:
+            kwargs["max_episode_steps"] = starts.stream_steps
+        if self.maze is not None:
+            kwargs["device"] = str(self.model.device)
+        return RealStreams(make_envs(self.env_id, starts.streams, kwargs), self.model, policy, seed)
+
+
+class ActorCriticImprover:
+    """Our own actor-critic; see `lssvwm_agents.policies.policy_gradients`.
+
+    Args:
+        world: Model and environment.
+        name: Of the model.
+        recipe: Settings.
+        out: The run's folder.
+        tensorboard: Whether to write TensorBoard files.
+    """
+
+    def __init__(self, world: World, name: str, recipe: PolicyRecipe, out: Path, tensorboard: bool) -> None:
+        self.world, self.model, self.env_id = world, world.model, world.env_id
+        self.recipe, self.out, self.tensorboard = recipe, out, tensorboard
+        self.config = PolicyConfig.for_actions(
+            action_spec_from_space(world.action_space),
+            world.model.feature_dim,
+            hidden=recipe.hidden,
+            num_layers=recipe.num_layers,
+            features_of=module_hash(world.model),
+            world_model=name,
+            env_id=world.env_id,
+        )
+
+    @property
+    def is_maze(self) -> bool:
+        """Whether the environment is one of our mazes."""
+        return self.world.maze is not None
+
+    @property
+    def updates(self) -> int:
+        """Updates done, over all iterations."""
+        progress = training_progress(self.out, "policy")
+        return 0 if progress is None else int(progress["update"])
+
+    def improve(self, iteration: int, deadline: float | None) -> bool:
+        """Go on from the checkpoint to the end of the iteration, and save the policy."""
+        import torch
+
+        recipe, device = self.recipe, self.model.device
+        total = recipe.training.updates * (iteration + 1)
+        training = dataclasses.replace(recipe.training, updates=total)
+        starts = recipe.starts
+        torch.manual_seed(fold_in(training.seed, 30))
+        policy = ActorCritic(self.config).to(device)
+        pool = StartPool(
+            self.model,
+            self.world.contexts(),
+            starts.pool,
+            starts.block,
+            starts.refresh_every,
+            fold_in(training.seed, iteration if self.world.store is not None else 0),
+        )
+        done = self.updates
+        result = improve_policy(
+            self.model,
+            policy,
+            pool,
+            recipe.objective,
+            training,
+            Process(0, 1, device),
+            self.out,
+            deadline,
+            self.tensorboard,
+            (lambda actor: self.world.streams(actor, fold_in(training.seed, 35, done)))
+            if starts.streams
+            else None,
+            starts.stream_share,
+            starts.stream_frames,
+        )
+        policy.save(self.out / "policy")
+        return result.finished
+
+    def policy(self) -> ActorCritic:
+        """The policy as it was saved."""
+        return load_policy(self.out / "policy", self.model.device)
+
+    def sha256(self) -> str:
+        """SHA-256 of the policy's weights."""
+        return file_sha256(self.out / "policy" / WEIGHTS)
+
+
+def make_improver(
+    algo: Algorithm,
+    model: WorldModel,
+    name: str,
+    recipe: PolicyRecipe,
+    out: Path,
+    env_id: str,
+    store: Path | None,
+    tensorboard: bool,
+) -> Improver:
+    """The improver of an algorithm.
+
+    Args:
+        algo: ``actor-critic``, ``ppo`` or ``sac``.
+        model: The world model.
+        name: Its name or path.
+        recipe: Settings.
+        out: The run's folder.
+        env_id: The environment; empty for the one that the model was trained for.
+        store: Recorded episodes that contexts are taken from; None to play them live.
+        tensorboard: Whether to write TensorBoard files.
+
+    Raises:
+        UserError: If the algorithm does not act in such an environment.
+    """
+    world = World(model, env_id, store, recipe)
+    if algo == "actor-critic":
+        return ActorCriticImprover(world, name, recipe, out, tensorboard)
+    discrete = isinstance(world.action_space, gymnasium.spaces.Discrete)
+    if discrete != (algo == "ppo"):
+        raise UserError(
+            f"--algo {algo} is for {'discrete' if algo == 'ppo' else 'continuous'} actions here, and "
+            f"{world.env_id} has {world.action_space}: choose {'ppo' if discrete else 'sac'} or actor-critic."
+        )
+    from lssvwm_agents.trainers.sb3_trainer import SB3Improver
+
+    return SB3Improver(algo, world, name, recipe, out, tensorboard)

@@ -1,0 +1,195 @@
+"""Frozen settings of a policy's training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from lssvwm_agents.policies.policy_gradients import ActorCriticObjective
+from lssvwm_agents.trainers.config import OptimizationConfig
+
+Algorithm = Literal["actor-critic", "ppo", "sac"]
+
+
+@dataclass(frozen=True)
+class StartsConfig:
+    """Real contexts that imagination starts from.
+
+    Attributes:
+        policies: Mazes rendered on the device: scripted policies that walk there, in turns.
+        context_frames: Real frames of a context; several lengths take turns.
+        pool: Starts held at once; each is a memory of a few megabytes.
+        block: So many of them are made anew at a time.
+        refresh_every: Updates after which the oldest block is made anew; 0 for never.
+        streams: Real episodes that the policy itself plays beside its training; 0 for none.
+        stream_share: Share of the starts that are drawn from them.
+        stream_frames: Real frames that each moves on by between two updates.
+        stream_steps: Moves after which such an episode is cut off; 0 for the environment's own number.
+    """
+
+    policies: tuple[str, ...] = ("explorer", "forager", "held_random")
+    context_frames: tuple[int, ...] = (32, 96, 192)
+    pool: int = 96
+    block: int = 16
+    refresh_every: int = 4
+    streams: int = 24
+    stream_share: float = 0.5
+    stream_frames: int = 4
+    stream_steps: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.stream_share <= 1.0 or min(self.streams, self.stream_steps) < 0:
+            raise ValueError(
+                "`stream_share` must be in [0, 1], `streams` and `stream_steps` at least 0, got "
+                f"{self.stream_share}, {self.streams} and {self.stream_steps}."
+            )
+        if self.stream_frames < 1:
+            raise ValueError(f"`stream_frames` must be at least 1, got {self.stream_frames}.")
+        if not self.policies or not self.context_frames or min(self.context_frames) < 1:
+            raise ValueError(
+                "`policies` and `context_frames` must not be empty, and contexts have at least 1 frame, got "
+                f"{self.policies} and {self.context_frames}."
+            )
+        if not 1 <= self.block <= self.pool or self.refresh_every < 0:
+            raise ValueError(
+                "`block` must be in [1, pool] and `refresh_every` at least 0, got "
+                f"{self.block}, {self.pool} and {self.refresh_every}."
+            )
+
+
+@dataclass(frozen=True)
+class PolicyTrainingConfig(OptimizationConfig):
+    """How an actor-critic is trained in imagination.
+
+    Attributes:
+        updates: Optimiser steps of one iteration; then the policy is evaluated.
+        horizon: Frames of each imagined rollout.
+        starts: Starts of an update; with the mean future, forks of a start differ by their actions alone.
+        forks: Rollouts from each start; they share the memory of the past.
+        num_denoising_steps: Of every imagined frame: 1 is the mean of what may come, 8 or more are samples.
+        doubt: Rewards count as far as the model is sure of them: shrunk towards 0 by so many standard
+            deviations of their predicted distribution; 0 for the plain mean.
+    """
+
+    updates: int = 200
+    learning_rate: float = 5e-4
+    warmup_updates: int = 20
+    decay: Literal["cosine", "linear", "constant"] = "constant"
+    weight_decay: float = 0.0
+    gradient_clip: float = 10.0
+    ema_decay: float = 0.0
+    bfloat16: bool = False
+    log_every: int = 10
+    checkpoint_every_seconds: float = 60.0
+    horizon: int = 15
+    starts: int = 12
+    forks: int = 16
+    num_denoising_steps: int = 1
+    doubt: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.doubt < 0:
+            raise ValueError(f"`doubt` must be at least 0, got {self.doubt}.")
+        for name in ("horizon", "starts", "forks", "num_denoising_steps"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
+
+
+@dataclass(frozen=True)
+class PolicyEvaluationConfig:
+    """How a policy is judged in the real environment.
+
+    Attributes:
+        episodes: Real episodes, of mazes or seeds that no training sees.
+        look_around: Mazes: moves of the explorer before anything counts, watched by the world model.
+        steps: Moves that count at most.
+        horizon: Moves that are imagined and then really played, to compare the two returns.
+        futures: Sampled futures of each such comparison; their spread is the model's own uncertainty.
+            0 for the mean future alone.
+        envs_at_once: Environments played side by side.
+        doubt: The imagined return is also told as it would count with this `training.doubt`.
+        deterministic: Play the likeliest action instead of sampling.
+        film: Write a film of real and imagined episodes.
+    """
+
+    episodes: int = 20
+    look_around: int = 96
+    steps: int = 250
+    horizon: int = 16
+    futures: int = 4
+    envs_at_once: int = 32
+    doubt: float = 0.5
+    deterministic: bool = False
+    film: bool = True
+
+    def __post_init__(self) -> None:
+        for name, least in (
+            ("episodes", 1),
+            ("look_around", 0),
+            ("steps", 1),
+            ("horizon", 1),
+            ("futures", 0),
+            ("envs_at_once", 1),
+        ):
+            if getattr(self, name) < least:
+                raise ValueError(f"`{name}` must be at least {least}, got {getattr(self, name)}.")
+
+
+@dataclass(frozen=True)
+class SB3Config:
+    """How an agent of stable-baselines3 is trained; discount, lambda and horizon are those of the recipe.
+
+    Attributes:
+        steps: Imagined steps of one iteration.
+        num_envs: Imagined environments side by side.
+        learning_rate: Of Adam.
+        batch_size: Steps of one gradient.
+        n_steps: PPO: steps of each environment between updates.
+        n_epochs: PPO: passes over them.
+        entropy_weight: PPO: worth of a nat of entropy.
+        buffer_size: SAC: steps remembered.
+        learning_starts: SAC: steps before the first update.
+        checkpoint_every: Steps after which the agent is kept, rounded up to whole rollouts by PPO.
+    """
+
+    steps: int = 20000
+    num_envs: int = 32
+    learning_rate: float = 3e-4
+    batch_size: int = 256
+    n_steps: int = 64
+    n_epochs: int = 5
+    entropy_weight: float = 0.01
+    buffer_size: int = 100_000
+    learning_starts: int = 1000
+    checkpoint_every: int = 4096
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "num_envs", "batch_size", "n_steps", "n_epochs", "buffer_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
+        if self.checkpoint_every < 1:
+            raise ValueError(f"`checkpoint_every` must be at least 1, got {self.checkpoint_every}.")
+
+
+@dataclass(frozen=True)
+class PolicyRecipe:
+    """Everything that decides what ``train-policy`` makes of a world model.
+
+    Attributes:
+        hidden: Width of the layers of actor and critic.
+        num_layers: How many.
+        objective: What an update follows.
+        training: How many updates, and of what.
+        starts: Where imagination starts.
+        evaluation: How the policy is judged.
+        sb3: Of stable-baselines3's algorithms alone.
+    """
+
+    hidden: int = 256
+    num_layers: int = 2
+    objective: ActorCriticObjective = field(default_factory=ActorCriticObjective)
+    training: PolicyTrainingConfig = field(default_factory=PolicyTrainingConfig)
+    starts: StartsConfig = field(default_factory=StartsConfig)
+    evaluation: PolicyEvaluationConfig = field(default_factory=PolicyEvaluationConfig)
+    sb3: SB3Config = field(default_factory=SB3Config)

@@ -1,0 +1,274 @@
+"""Whole small runs of ``train-policy``: fixed model, the loop, stable-baselines3, resuming."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from lssvwm_agents.errors import UserError
+from lssvwm_agents.evaluate.policy import compare, evaluate_policy, growing_gap
+from lssvwm_agents.evaluate.policy_play import Played
+from lssvwm_agents.policies.actor_critic import load_policy
+from lssvwm_agents.policies.policy_gradients import ActorCriticObjective
+from lssvwm_agents.policies.sure_rewards import sure_reward
+from lssvwm_agents.trainers.model_refresh import RefreshConfig
+from lssvwm_agents.trainers.policy_config import (
+    PolicyEvaluationConfig,
+    PolicyRecipe,
+    PolicyTrainingConfig,
+    SB3Config,
+    StartsConfig,
+)
+from lssvwm_agents.trainers.policy_run import PolicyRun, PolicyRunOptions, run_policy
+from lssvwm_agents.weights import load_model
+from lssvwm_agents.worldmodel import BackboneConfig, TokenizerConfig, WorldModel, WorldModelConfig
+
+MAZE, BOXED = "lssvwm/RaycastMaze-7x7-v0", "lssvwm/RaycastMaze-7x7-Continuous-v0"
+
+
+def recipe(**starts):
+    return PolicyRecipe(
+        hidden=16,
+        num_layers=1,
+        training=PolicyTrainingConfig(updates=3, horizon=4, starts=4, forks=2, log_every=1),
+        starts=StartsConfig(
+            **{
+                "policies": ("explorer", "held_random"),
+                "context_frames": (3, 5),
+                "pool": 4,
+                "block": 2,
+                "refresh_every": 2,
+                "streams": 3,
+                **starts,
+            }
+        ),
+        evaluation=PolicyEvaluationConfig(
+            episodes=2, look_around=2, steps=9, horizon=4, futures=2, film=False
+        ),
+        sb3=SB3Config(
+            steps=32, num_envs=4, batch_size=16, n_steps=8, n_epochs=1, learning_starts=8, buffer_size=64
+        ),
+    )
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """Untrained world models of the mazes with discrete and with continuous actions, on disk."""
+    found = {}
+    for env_id in (MAZE, BOXED):
+        torch.manual_seed(0)
+        discrete = env_id == MAZE
+        config = WorldModelConfig(
+            tokenizer=TokenizerConfig(channels=(8, 8, 8), latent_channels=4, num_residual_blocks=0),
+            backbone=BackboneConfig(
+                width=16, conditioning_width=8, block_sizes=(2, 1), head_dim=8, state_dim=8, place_features=8
+            ),
+            odometry="pose",
+            env_id=env_id,
+            action_dim=6 if discrete else 2,
+            discrete_actions=discrete,
+        )
+        model = WorldModel(config)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                if not parameter.any():
+                    parameter.normal_(std=0.1)
+        folder = tmp_path_factory.mktemp("models") / ("discrete" if discrete else "continuous")
+        model.save_pretrained(folder)
+        found[env_id] = str(folder)
+    return found
+
+
+def options(out, **more):
+    return PolicyRunOptions(out, device="cpu", **{"iterations": 1, "controls": False, **more})
+
+
+def weights(out):
+    return dict(load_policy(out).actor.named_parameters())
+
+
+def test_a_run_leaves_policy_evaluations_film_and_log(tmp_path, models):
+    filmed = recipe()
+    filmed = dataclasses.replace(filmed, evaluation=dataclasses.replace(filmed.evaluation, film=True))
+    out = tmp_path / "run"
+    assert run_policy(filmed, options(out, model=models[MAZE], controls=True))
+    policy = load_policy(out)
+    assert policy.config.env_id == MAZE and policy.config.world_model == models[MAZE]
+    result = json.loads((out / "evaluations" / "000.json").read_text())
+    assert len(result["policy"]["episodes"]) == 2 and result["oracle"]["mean"] >= 0
+    compared = result["imagined_against_real"]
+    assert compared["num_windows"] == 4 and compared["spread"] > 0
+    assert (out / "evaluations" / "000.mp4").stat().st_size > 1000
+    lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    trained = [line for line in lines if line["phase"] == "policy"]
+    assert [line["update"] for line in trained] == [1, 2, 3] and "real_reward" in trained[0]
+    assert [line["update"] for line in lines if line["phase"] == "evaluation"] == [3]
+    assert any(path.name.startswith("events") for path in (out / "tensorboard").iterdir())
+    for settings in (recipe(pool=8), dataclasses.replace(filmed, hidden=8)):
+        with pytest.raises(UserError, match="other settings"):
+            PolicyRun(settings, options(out, model=models[MAZE]))
+
+
+def test_a_run_that_is_continued_is_the_run_made_at_once(tmp_path, models):
+    plain = recipe(streams=0)
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    run_policy(plain, options(whole, model=models[MAZE], iterations=2, tensorboard=False))
+    run_policy(plain, options(cut, model=models[MAZE], tensorboard=False))
+    first = weights(cut)
+    run_policy(plain, options(cut, model=models[MAZE], iterations=2, tensorboard=False))
+    now = weights(cut)
+    assert any(not torch.equal(first[name], now[name]) for name in first)
+    for name, expected in weights(whole).items():
+        assert torch.allclose(now[name], expected, atol=1e-6), name
+
+
+def test_a_stage_that_was_cut_off_is_done_again(tmp_path, models):
+    out = tmp_path / "run"
+    run = PolicyRun(recipe(), options(out, model=models[MAZE], tensorboard=False))
+    run.deadline = 0.0
+    assert not run.run()
+    assert run_policy(recipe(), options(out, model=models[MAZE], tensorboard=False))
+    assert json.loads((out / "state.json").read_text()) == {"iteration": 0, "stage": "evaluate"}
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("gradient", ["score_function", "dynamics"])
+def test_a_run_on_a_gpu(tmp_path, models, gradient):
+    out = tmp_path / "run"
+    one = dataclasses.replace(recipe(), objective=ActorCriticObjective(gradient, truncation=2))
+    settings = options(out, model=models[MAZE], controls=True, iterations=2)
+    assert run_policy(one, dataclasses.replace(settings, device="cuda"))
+    assert len(json.loads((out / "evaluations" / "001.json").read_text())["policy"]["episodes"]) == 2
+
+
+@pytest.mark.parametrize("gradient", ["score_function", "dynamics"])
+def test_continuous_mazes_learn_by_either_gradient(tmp_path, models, gradient):
+    one = dataclasses.replace(recipe(), objective=ActorCriticObjective(gradient, truncation=2))
+    out = tmp_path / "run"
+    assert run_policy(one, options(out, model=models[BOXED], tensorboard=False))
+    moved = weights(out)["mlp.last.weight"]
+    assert moved.isfinite().all() and moved.abs().sum() > 0
+
+
+@pytest.mark.parametrize(("algo", "env_id"), [("ppo", MAZE), ("sac", BOXED)])
+def test_stable_baselines_trains_in_imagination_and_is_judged_alike(tmp_path, models, algo, env_id):
+    pytest.importorskip("stable_baselines3")
+    out = tmp_path / "run"
+    assert run_policy(recipe(), options(out, algo=algo, model=models[env_id], iterations=2))
+    results = [json.loads((out / "evaluations" / f"00{i}.json").read_text()) for i in (0, 1)]
+    assert [result["updates"] for result in results] == [32, 64]
+    assert all(len(result["policy"]["episodes"]) == 2 for result in results)
+
+
+def test_an_algorithm_for_other_actions_is_refused(tmp_path, models):
+    with pytest.raises(UserError, match="--algo sac"):
+        run_policy(recipe(), options(tmp_path / "run", algo="sac", model=models[MAZE]))
+    with pytest.raises(UserError, match="--env"):
+        run_policy(recipe(), options(tmp_path / "other"))
+
+
+def test_the_whole_loop_collects_fits_improves_and_evaluates(tmp_path):
+    out = tmp_path / "run"
+    refresh = RefreshConfig(
+        recipe="maze-debug",
+        episodes=3,
+        num_envs=2,
+        env_kwargs=json.dumps({"max_episode_steps": 24}),
+        first_updates=6,
+        updates=4,
+    )
+    settings = options(out, env=MAZE, iterations=2, refresh=refresh, tensorboard=False)
+    assert run_policy(recipe(), settings)
+    from lssvwm_agents.data.store import EpisodeStore
+
+    store = EpisodeStore.open(out / "episodes" / "all")
+    assert sorted(store.seeds.tolist()) == list(range(6))
+    assert EpisodeStore.open(out / "episodes" / "001").spec.policy == str(out / "policy")
+    first, second = (load_model(out / "models" / f"00{i}") for i in (0, 1))
+    assert not torch.equal(first.heads.reward[0].weight, second.heads.reward[0].weight)
+    result = json.loads((out / "evaluations" / "001.json").read_text())
+    assert result["collected_frames"] == 6 * 25 and result["streamed_frames"] == 6 * 3 * 4
+    policy = load_policy(out)
+    with pytest.raises(ValueError, match="that it was trained in"):
+        evaluate_policy(first, policy, recipe().evaluation, progress=False)
+
+
+def window(imagined, real):
+    played = Played(np.zeros(2), np.zeros(2), np.zeros(2))
+    played.imagined, played.real = [np.array(imagined)], [np.array(real)]
+    played.sure = [0.5 * played.imagined[0]]
+    return played
+
+
+def test_the_gap_is_imagined_less_real_return_of_the_same_moves():
+    result = compare([window([1.0, 3.0], [0.5, 1.5]), window([2.0, np.nan], [2.0, np.nan])], 4)
+    assert result["gap"]["episodes"] == [0.5, 1.5, 0.0]
+    assert result["imagined"] == 2.0 and result["imagined_sure"] == 1.0
+    assert result["real"] == pytest.approx(4 / 3)
+    assert result["num_windows"] == 3 and compare([], 4) is None
+
+
+def test_a_gap_that_grows_is_reported_and_one_that_does_not_is_not():
+    def at(mean, half):
+        return {"horizon": 8, "gap": {"mean": mean, "ci95": [mean - half, mean + half]}}
+
+    assert growing_gap([at(0.5, 0.1)]) is None
+    assert growing_gap([at(0.1, 0.1), at(0.25, 0.1)]) is None
+    assert growing_gap([at(-0.5, 0.1), at(-0.1, 0.05)]) is None
+    warning = growing_gap([at(0.1, 0.1), at(0.5, 0.1), at(0.6, 0.1)])
+    assert warning is not None and "0.60 in 8 moves" in warning and "exploits" in warning
+
+
+def test_a_policy_is_judged_alone_and_inside_a_planner(tmp_path, models, capsys):
+    from lssvwm_agents.commands.evaluate_policy import EvaluatePolicyArgs, run
+    from lssvwm_agents.evaluate.planner_options import PlannerOptions
+
+    out = tmp_path / "run"
+    run_policy(recipe(streams=0), options(out, model=models[MAZE], tensorboard=False))
+    planner = PlannerOptions(horizon=2, action_repeat=2, num_samples=8, num_elites=2, replan_every=2)
+    run(
+        EvaluatePolicyArgs(
+            out,
+            json=tmp_path / "result.json",
+            with_planner=True,
+            num_proposals=3,
+            evaluation=recipe().evaluation,
+            planner=planner,
+        )
+    )
+    result = json.loads((tmp_path / "result.json").read_text())
+    for who in ("policy", "planner", "planner_with_policy", "random", "oracle"):
+        assert len(result[who]["episodes"]) == 2, who
+    assert "planner_with_policy" in capsys.readouterr().out
+    again = evaluate_policy(load_model(models[MAZE]), load_policy(out), recipe().evaluation, progress=False)
+    assert again["policy"] == result["policy"]
+
+
+def test_a_trained_policy_collects_episodes(tmp_path, models):
+    from lssvwm_agents.data.collect import CollectConfig, collect
+
+    out = tmp_path / "run"
+    run_policy(recipe(streams=0), options(out, model=models[MAZE], tensorboard=False))
+    kwargs = {"observation": "dict", "max_episode_steps": 8}
+    stores = [
+        collect(CollectConfig(MAZE, str(out), 3, num_envs, env_kwargs=kwargs), tmp_path / f"store{num_envs}")
+        for num_envs in (1, 3)
+    ]
+    alone, together = ({e.seed: e.actions.tolist() for e in store} for store in stores)
+    assert alone == together and len(alone) == 3
+
+
+def test_of_a_reward_the_part_that_is_sure_counts():
+    bins = torch.tensor([-1.0, 0.0, 1.0], dtype=torch.float64)
+
+    def rewarded(minus, nothing, plus, doubt=0.5):
+        logits = torch.tensor([minus, nothing, plus], dtype=torch.float64).clamp_min(1e-30).log()
+        return sure_reward(logits, bins, doubt).item()
+
+    assert rewarded(0.0, 0.0, 1.0) == pytest.approx(1.0, abs=1e-5)
+    assert rewarded(0.0, 0.81, 0.19) == 0.0 and rewarded(0.0, 0.79, 0.21) > 0.0
+    assert rewarded(0.0, 0.1, 0.9) == pytest.approx(0.9 - 0.5 * 0.3)
+    assert rewarded(0.9, 0.1, 0.0) == pytest.approx(-(0.9 - 0.5 * 0.3))
+    assert rewarded(0.0, 0.7, 0.3, doubt=0.0) == pytest.approx(0.3)
