@@ -53,6 +53,11 @@ COMMANDS = (
         "lssvwm_agents.commands.bench_planners",
         "Time planners beside those of other packages.",
     ),
+    _Command(
+        ("bench", "planning"),
+        "lssvwm_agents.commands.bench_planning",
+        "Time whole plans in a world model.",
+    ),
     _Command(("demo",), "lssvwm_agents.commands.demo", "Plan in unseen mazes with the shipped world model."),
 )
 

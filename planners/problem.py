@@ -125,7 +125,16 @@ class PlanningProblem(ABC):
     def evaluator(
         self, dynamics: Dynamics[State], state: State, generator: torch.Generator | None
     ) -> CandidateEvaluator[State]:
-        """What gives candidates their scores; draws the sampled futures, if there are any."""
+        """What gives candidates their scores; draws the sampled futures, if there are any.
+
+        Raises:
+            ValueError: If rollouts are to be compiled, and the dynamics have their own way of making them.
+        """
+        require(
+            not (self.compile_rollout and hasattr(dynamics, "rollout")),
+            "`compile_rollout` must be False for dynamics that imagine whole rollouts, as CUDA graphs do",
+            self.compile_rollout,
+        )
         return CandidateEvaluator(
             (dynamics,) if self.risk is None else self.risk.futures(dynamics, generator),
             state,

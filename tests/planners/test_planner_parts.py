@@ -383,9 +383,7 @@ def test_compiled_rounds_give_the_same_plan():
             print(state.sum().item(), end="")
             return super().step(state, action)
 
-    with pytest.raises(
-        ValueError, match="`compile_rollout` needs dynamics and objectives that torch.compile"
-    ):
+    with pytest.raises(ValueError, match="compiled rollouts need dynamics and objectives that torch.compile"):
         fast.plan(Untraceable(), state)
 
 
