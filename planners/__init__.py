@@ -12,6 +12,7 @@ from lssvwm_agents.planners.cem import CEM, CategoricalCEM
 from lssvwm_agents.planners.colored_noise import coloured_normal
 from lssvwm_agents.planners.cuda_graph import CudaGraphs, GraphedDynamics
 from lssvwm_agents.planners.distributions import Distribution, initial_distribution
+from lssvwm_agents.planners.elite_search import EliteSearch
 from lssvwm_agents.planners.goals import Goal, goal_image, goal_odometry
 from lssvwm_agents.planners.gradient import Gradient
 from lssvwm_agents.planners.icem import ICEM
@@ -24,7 +25,7 @@ from lssvwm_agents.planners.objectives import (
     predicted_value,
 )
 from lssvwm_agents.planners.plan import Plan, PlanRecord
-from lssvwm_agents.planners.problem import PlanningProblem
+from lssvwm_agents.planners.problem import PlanningProblem, Task
 from lssvwm_agents.planners.proposals import propose
 from lssvwm_agents.planners.protocols import (
     Dynamics,
@@ -62,6 +63,7 @@ __all__ = [
     "DiscreteActions",
     "Distribution",
     "Dynamics",
+    "EliteSearch",
     "Goal",
     "Gradient",
     "GraphedDynamics",
@@ -82,6 +84,7 @@ __all__ = [
     "SampledDynamics",
     "SamplingPlanner",
     "Scores",
+    "Task",
     "WeightedSum",
     "coloured_normal",
     "discounted_return",

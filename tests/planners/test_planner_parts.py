@@ -27,6 +27,7 @@ from lssvwm_agents.planners import (
     Goal,
     Gradient,
     RememberedElites,
+    Task,
     WeightedSum,
     coloured_normal,
     discounted_return,
@@ -187,7 +188,7 @@ def test_the_gradient_of_a_return_is_that_of_finite_differences():
         dtype=torch.float64,
         constraints=(lambda outcome: outcome.state[:, 1] - 0.05,),
     )
-    evaluator = planner.evaluator(dynamics, state, None)
+    evaluator = planner.evaluator(Task(dynamics, state))
     decisions = (0.5 * torch.randn(2, 2, 3, 1, generator=seeded(), dtype=torch.float64)).requires_grad_()
     assert torch.autograd.gradcheck(lambda d: evaluator(d).returns, (decisions,))
     assert torch.autograd.gradcheck(lambda d: evaluator(d).constraints, (decisions,))
