@@ -123,12 +123,12 @@ class SamplingPlanner(PlanningProblem):
         mirrored = self.mirrored and isinstance(self.action_spec, ContinuousActions)
         drawn = [-(-count // 2) for count in counts] if mirrored else counts
         noise = distribution.draw_noise(1, sum(drawn), generator, self.noise_colour)[0]
-        parts = list(torch.split(noise, drawn))
+        # Rollouts read all candidates of one moment together: time lies outermost.
+        parts = [part.transpose(0, 1) for part in torch.split(noise, drawn)]
         if mirrored:
             pairs = zip(parts, counts, strict=True)
-            parts = [torch.cat([part, -part])[:count] for part, count in pairs]
-        # Rollouts read all candidates of one moment together.
-        return [part.transpose(0, 1).contiguous().transpose(0, 1) for part in parts]
+            parts = [torch.cat([part, -part], dim=1)[:, :count] for part, count in pairs]
+        return [part.contiguous().transpose(0, 1) for part in parts]
 
     def draw_candidates(self, distribution: Distribution, noise: torch.Tensor) -> torch.Tensor:
         """(B, N, H, A) candidates of one iteration."""
