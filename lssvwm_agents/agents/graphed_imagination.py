@@ -9,14 +9,17 @@ Shapes: B rows, n forks of each, T frames, R = B * n, A action width, (C, h, w) 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import torch
 
 from lssvwm_agents.agents.imagination import FutureState, Imagination, SampledFuture
-from lssvwm_agents.planners import CudaGraphs
+from lssvwm_agents.planners import CudaGraphs, Gradient, Planner, Refined
 from lssvwm_agents.planners.search import traced_whole
 from lssvwm_agents.worldmodel import Prediction, WorldModel, WorldState
+
+Rollouts: TypeAlias = Literal["eager", "cuda_graph", "compiled_cuda_graph"]
+"""How imagined futures are computed; see :class:`~lssvwm_agents.agents.PlanningAgent`."""
 
 
 class RolloutGraphs:
@@ -123,3 +126,30 @@ class GraphedFuture(SampledFuture):
 def compiled_step(model: WorldModel) -> Callable[..., Any]:
     """The model's ``step``, traced whole by ``torch.compile``; one trace serves forks of any age."""
     return traced_whole(model.step)
+
+
+def make_graphs(
+    model: WorldModel, planner: Planner, rollouts: Rollouts, num_denoising_steps: int
+) -> RolloutGraphs | None:
+    """What keeps the graphs of imagined futures, if they are wanted.
+
+    Raises:
+        ValueError: If there are none for such a planner, or where the model is.
+    """
+    if rollouts == "eager":
+        return None
+    if rollouts not in ("cuda_graph", "compiled_cuda_graph"):
+        raise ValueError(
+            f'`rollouts` must be "eager", "cuda_graph" or "compiled_cuda_graph", got {rollouts!r}.'
+        )
+    if isinstance(planner, Gradient | Refined):
+        raise ValueError(
+            f"CUDA graphs carry no gradients: with rollouts={rollouts!r} plan by a search such as CEM, got "
+            f"{type(planner).__name__}."
+        )
+    if model.device.type != "cuda":
+        raise ValueError(
+            f"CUDA graphs need the world model on a CUDA device, got it on {model.device}: "
+            "plan with rollouts='eager' there."
+        )
+    return RolloutGraphs(model, num_denoising_steps, compiled=rollouts == "compiled_cuda_graph")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from typing import Literal, TypeAlias
 
 import gymnasium
 import numpy as np
@@ -16,23 +15,18 @@ import torch
 from lssvwm_agents.agents.action_codec import ActionCodec
 from lssvwm_agents.agents.compatibility import check_spaces
 from lssvwm_agents.agents.exploration import Exploration, Novelty
-from lssvwm_agents.agents.graphed_imagination import GraphedImagination, RolloutGraphs
+from lssvwm_agents.agents.graphed_imagination import GraphedImagination, Rollouts, make_graphs
 from lssvwm_agents.agents.imagination import Imagination
 from lssvwm_agents.agents.observations import Observed, read_observation
 from lssvwm_agents.agents.planning_carry import PlanningCarry, PlanningStats, SeenFrame
 from lssvwm_agents.planners import (
     ContinuousActions,
-    Gradient,
     Planner,
-    Refined,
     WeightedSum,
     predicted_reward,
 )
 from lssvwm_agents.seeding import fold_in
 from lssvwm_agents.worldmodel import Prediction, WorldModel, WorldState
-
-Rollouts: TypeAlias = Literal["eager", "cuda_graph", "compiled_cuda_graph"]
-"""How imagined futures are computed; see :class:`PlanningAgent`."""
 
 
 class PlanningAgent:
@@ -108,7 +102,7 @@ class PlanningAgent:
         self.seconds_per_decision = seconds_per_decision
         self.exploration = exploration if exploration is not None and exploration.weight > 0 else None
         self.codec = ActionCodec(action_space)
-        self.graphs = _graphs(model, planner, rollouts, num_denoising_steps)
+        self.graphs = make_graphs(model, planner, rollouts, num_denoising_steps)
 
     @property
     def device(self) -> torch.device:
@@ -368,29 +362,6 @@ def _default_action_space(model: WorldModel, planner: Planner) -> gymnasium.Spac
             f"{spec}: make the planner with `action_spec_from_space(env.action_space)`."
         )
     return gymnasium.spaces.Box(np.asarray(spec.low, np.float32), np.asarray(spec.high, np.float32))
-
-
-def _graphs(
-    model: WorldModel, planner: Planner, rollouts: Rollouts, num_denoising_steps: int
-) -> RolloutGraphs | None:
-    """What keeps the graphs of imagined futures, if they are wanted."""
-    if rollouts == "eager":
-        return None
-    if rollouts not in ("cuda_graph", "compiled_cuda_graph"):
-        raise ValueError(
-            f'`rollouts` must be "eager", "cuda_graph" or "compiled_cuda_graph", got {rollouts!r}.'
-        )
-    if isinstance(planner, Gradient | Refined):
-        raise ValueError(
-            f"CUDA graphs carry no gradients: with rollouts={rollouts!r} plan by a search such as CEM, got "
-            f"{type(planner).__name__}."
-        )
-    if model.device.type != "cuda":
-        raise ValueError(
-            f"CUDA graphs need the world model on a CUDA device, got it on {model.device}: "
-            "plan with rollouts='eager' there."
-        )
-    return RolloutGraphs(model, num_denoising_steps, compiled=rollouts == "compiled_cuda_graph")
 
 
 def _noise(seed: int, *counters: int) -> torch.Generator:

@@ -15,9 +15,8 @@ from typing import Any, Literal, TypeAlias, get_args
 
 import torch
 
-from lssvwm_agents.agents.graphed_imagination import GraphedImagination, RolloutGraphs
+from lssvwm_agents.agents.graphed_imagination import GraphedImagination, RolloutGraphs, Rollouts
 from lssvwm_agents.agents.imagination import Imagination
-from lssvwm_agents.agents.planning_agent import Rollouts
 from lssvwm_agents.envs.contexts import Context
 from lssvwm_agents.evaluate.kernel_work import count_work
 from lssvwm_agents.evaluate.planner_options import PlannerName, PlannerOptions, make_planner
