@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import gymnasium
@@ -85,6 +86,25 @@ class RaycastMazeVectorEnv(gymnasium.vector.VectorEnv[Any, Any, Any]):
         if self._state is None:
             raise error.ResetNeeded("Call reset() first: there are no mazes yet.")
         return self._state
+
+    def ask_for(self, targets: NDArray[np.int64]) -> tuple[Any, dict[str, Any]]:
+        """Let other targets, (num_envs,) of them, pay from now on.
+
+        Returns:
+            The observation and infos of the same moment, in which the frames' borders ask for them.
+
+        Raises:
+            ValueError: If a maze has no such target.
+        """
+        asked = np.asarray(targets)
+        count = self.maze_config.num_targets
+        if asked.shape != (self.num_envs,) or not ((asked >= 0) & (asked < count)).all():
+            raise ValueError(
+                f"`targets` must be ({self.num_envs},) numbers in [0, {count - 1}], got {asked.tolist()}."
+            )
+        current = torch.from_numpy(asked.astype(np.int64)).to(self._device)
+        self._state = replace(self.maze_state, current_target=current)
+        return self._observe()
 
     def _observe(self) -> tuple[Any, dict[str, Any]]:
         observation, info = observe(self.maze_config, self.maze_state, self._observation, self._layout)

@@ -84,6 +84,12 @@ COMMANDS = (
         _MEASURE,
     ),
     _Command(
+        ("bench", "planning"),
+        "lssvwm_agents.commands.bench_planning",
+        "Time whole plans in a world model.",
+        _MEASURE,
+    ),
+    _Command(
         ("report",),
         "lssvwm_agents.commands.report",
         "Show runs and their measurements on one HTML page.",

@@ -10,7 +10,9 @@ from lssvwm_agents.planners.bounded_gaussian import BoundedGaussian
 from lssvwm_agents.planners.categorical import Categorical
 from lssvwm_agents.planners.cem import CEM, CategoricalCEM
 from lssvwm_agents.planners.colored_noise import coloured_normal
+from lssvwm_agents.planners.cuda_graph import CudaGraphs, GraphedDynamics
 from lssvwm_agents.planners.distributions import Distribution, initial_distribution
+from lssvwm_agents.planners.elite_search import EliteSearch
 from lssvwm_agents.planners.goals import Goal, goal_image, goal_odometry
 from lssvwm_agents.planners.gradient import Gradient
 from lssvwm_agents.planners.icem import ICEM
@@ -23,9 +25,17 @@ from lssvwm_agents.planners.objectives import (
     predicted_value,
 )
 from lssvwm_agents.planners.plan import Plan, PlanRecord
-from lssvwm_agents.planners.problem import PlanningProblem
+from lssvwm_agents.planners.problem import PlanningProblem, Task
 from lssvwm_agents.planners.proposals import propose
-from lssvwm_agents.planners.protocols import Dynamics, Objective, Outcome, Planner, Policy, SampledDynamics
+from lssvwm_agents.planners.protocols import (
+    Dynamics,
+    Objective,
+    Outcome,
+    Planner,
+    Policy,
+    RolloutDynamics,
+    SampledDynamics,
+)
 from lssvwm_agents.planners.random_shooting import RandomShooting
 from lssvwm_agents.planners.refined import Refined
 from lssvwm_agents.planners.remembered import RememberedElites
@@ -49,11 +59,14 @@ __all__ = [
     "CategoricalCEM",
     "ContinuousActions",
     "ControlPenalty",
+    "CudaGraphs",
     "DiscreteActions",
     "Distribution",
     "Dynamics",
+    "EliteSearch",
     "Goal",
     "Gradient",
+    "GraphedDynamics",
     "IterationView",
     "Objective",
     "Outcome",
@@ -67,9 +80,11 @@ __all__ = [
     "RememberedElites",
     "Risk",
     "Rollout",
+    "RolloutDynamics",
     "SampledDynamics",
     "SamplingPlanner",
     "Scores",
+    "Task",
     "WeightedSum",
     "coloured_normal",
     "discounted_return",

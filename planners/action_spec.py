@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -114,11 +115,8 @@ class ContinuousActions:
     def bounds(
         self, device: torch.device | str | None = None, dtype: torch.dtype = torch.float32
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The (A,) tensors ``low`` and ``high``."""
-        return (
-            torch.tensor(self.low, device=device, dtype=dtype),
-            torch.tensor(self.high, device=device, dtype=dtype),
-        )
+        """The (A,) tensors ``low`` and ``high``, not to be changed."""
+        return _bounds(self, torch.device(torch.get_default_device() if device is None else device), dtype)
 
     def contains(self, actions: torch.Tensor) -> torch.Tensor:
         """(...) bool: which of (..., A) actions lie inside the box, its faces included."""
@@ -161,6 +159,18 @@ def check_action_dim(actions: torch.Tensor, action_dim: int) -> None:
         f"actions must have shape (..., {action_dim})",
         tuple(actions.shape),
     )
+
+
+@functools.lru_cache(maxsize=64)
+def _bounds(
+    box: ContinuousActions, device: torch.device, dtype: torch.dtype
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Made once: a copy from the host would wait for the device, in every iteration of a search."""
+    with torch.inference_mode(False):
+        return (
+            torch.tensor(box.low, device=device, dtype=dtype),
+            torch.tensor(box.high, device=device, dtype=dtype),
+        )
 
 
 def _floats(name: str, values: Iterable[float] | torch.Tensor) -> tuple[float, ...]:

@@ -22,13 +22,13 @@ from lssvwm_agents.planners.distributions import (
     require_spread,
 )
 from lssvwm_agents.planners.plan import Plan
-from lssvwm_agents.planners.problem import PlanningProblem
-from lssvwm_agents.planners.protocols import Dynamics, State
+from lssvwm_agents.planners.problem import PlanningProblem, Task
+from lssvwm_agents.planners.protocols import State
 from lssvwm_agents.planners.relaxation import Relaxation, inside, to_decisions, to_parameters
 from lssvwm_agents.planners.remembered import RememberedElites
-from lssvwm_agents.planners.rollout import batch_of, hold
+from lssvwm_agents.planners.rollout import hold
 from lssvwm_agents.planners.scores import Scores
-from lssvwm_agents.planners.trace import Callback, Clock, Trace
+from lssvwm_agents.planners.trace import Trace
 
 
 @dataclass(frozen=True)
@@ -97,55 +97,34 @@ class Gradient(PlanningProblem):
         require(self.penalty_growth >= 1.0, "`penalty_growth` must be at least 1", self.penalty_growth)
         require_integer("multiplier_every", self.multiplier_every, 1)
 
-    def plan(
-        self,
-        dynamics: Dynamics[State],
-        state: State,
-        warm_start: Distribution | None = None,
-        generator: torch.Generator | None = None,
-        *,
-        seconds: float | None = None,
-        callback: Callback | None = None,
-    ) -> Plan:
-        """Choose a plan for each row of ``state``; see :meth:`PlanningProblem.plan`.
+    def search(self, task: Task[State]) -> Plan:
+        """Climb from the warm start's mode and from samples around it.
 
         Raises:
-            ValueError: Also if the dynamics' returns carry no gradient.
+            ValueError: If the dynamics' returns carry no gradient.
         """
-        batch_size, device = batch_of(state)
-        distribution = self._initial(batch_size, device)
+        distribution, warm_start = self._initial(task), task.warm_start
         if isinstance(warm_start, RememberedElites):
             warm_start = warm_start.distribution
         if warm_start is not None:
             check_warm_start(warm_start, distribution)
             distribution = warm_start.soften(self.warm_start_softening)
-        noise = distribution.draw_noise(1, self.num_samples, generator)[0]
+        noise = distribution.draw_noise(1, self.num_samples, task.generator)[0]
         starts = distribution.sample(noise).detach().clone()
         starts[:, 0] = distribution.mode()
-        return self.improve(dynamics, state, starts, generator, seconds=seconds, callback=callback)
+        return self.improve(task, starts)
 
-    def improve(
-        self,
-        dynamics: Dynamics[State],
-        state: State,
-        starts: torch.Tensor,
-        generator: torch.Generator | None = None,
-        *,
-        seconds: float | None = None,
-        callback: Callback | None = None,
-    ) -> Plan:
+    def improve(self, task: Task[State], starts: torch.Tensor) -> Plan:
         """Climb from given (B, N, H, A) permitted decisions; N need not be ``num_samples``."""
-        batch_size, device = batch_of(state)
-        clock = Clock(seconds, device)
-        evaluator = self.evaluator(dynamics, state, generator)
-        trace = Trace(evaluator, callback)
-        initial = self._initial(batch_size, device)
+        evaluator = self.evaluator(task)
+        trace = Trace(evaluator, task.callback)
+        initial = self._initial(task)
         parameters = to_parameters(self.action_spec, starts.detach(), 2.0 * self.softness)
-        gumbel = self._gumbel(starts, generator)
+        gumbel = self._gumbel(starts, task.generator)
         adam = Adam(parameters)
         lagrangian = Lagrangian(self.penalty)
         for update in range(self.num_iterations + 1):
-            last = update == self.num_iterations or (update > 0 and not clock.allows_another())
+            last = update == self.num_iterations or (update > 0 and not task.clock.allows_another())
             with torch.enable_grad():
                 parameters = parameters.detach().requires_grad_(not last)
                 noisy = parameters
@@ -189,15 +168,15 @@ class Gradient(PlanningProblem):
         share = self.final_learning_rate
         return self.learning_rate * (share + (1.0 - share) * 0.5 * (1.0 + math.cos(math.pi * done)))
 
-    def _initial(self, batch_size: int, device: torch.device) -> Distribution:
+    def _initial(self, task: Task[State]) -> Distribution:
         return initial_distribution(
             self.action_spec,
-            batch_size,
+            task.batch_size,
             self.horizon,
             initial_std=self.initial_std,
             min_std=0.0,
             smoothing=self.smoothing,
-            device=device,
+            device=task.device,
             dtype=self.dtype,
         )
 

@@ -6,30 +6,27 @@ Legend: ``B`` rows of the batch, ``N`` candidates a row, ``K`` elites, ``H`` dec
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
-from lssvwm_agents.planners._validation import require, require_fraction, require_integer
+from lssvwm_agents.planners._validation import require
 from lssvwm_agents.planners.distributions import Distribution
+from lssvwm_agents.planners.elite_search import EliteSearch
 from lssvwm_agents.planners.remembered import RememberedElites
-from lssvwm_agents.planners.sampling import SamplingPlanner
-from lssvwm_agents.planners.scores import Scores
 
 
 @dataclass(frozen=True)
-class ICEM(SamplingPlanner):
+class ICEM(EliteSearch):
     """Plan by iCEM (Pinneri et al. 2020, "Sample-efficient cross-entropy method for real-time planning").
 
     What it adds to CEM, by the paper's sections: noise that is correlated in time (3.1), elites kept from one
     iteration to the next and, shifted, from one plan to the next (3.2), the mean as a candidate of the last
     iteration, clipping to the box instead of truncated noise (3.3), and fewer candidates in each iteration
     (3.4). Discrete actions have the same, by noise put through the normal cumulative distribution. The other
-    fields are those of :class:`~lssvwm_agents.planners.SamplingPlanner`.
+    fields are those of :class:`~lssvwm_agents.planners.EliteSearch`.
 
     Attributes:
-        num_elites: Candidates ``K`` kept for the refit.
         noise_colour: Exponent of the noise's power over frequency: 0 white, 1 pink, 2 red. The paper has 0.25
             for quick and up to 4 for slow tasks; large values make plans that hold a direction.
         keep_elites: Share of the elites (rounded up) that the next iteration, and the next plan, imagines
@@ -47,48 +44,14 @@ class ICEM(SamplingPlanner):
     decay: float = 1.25
 
     def __post_init__(self) -> None:
+        require(1.0 <= self.decay < math.inf, "`decay` must be at least 1 and finite", self.decay)
         super().__post_init__()
-        require_integer("num_elites", self.num_elites, 1, self.num_samples, "num_samples")
-        require_fraction("keep_elites", self.keep_elites)
-        colour, decay = self.noise_colour, self.decay
-        require(0.0 <= colour < math.inf, "`noise_colour` must be at least 0 and finite", colour)
-        require(1.0 <= decay < math.inf, "`decay` must be at least 1 and finite", decay)
-        taken = self.num_proposals if self.policy is not None else 0
-        require(
-            self.num_kept + taken < min(self.samples_by_iteration()),
-            f"`keep_elites` must leave room for new candidates among {min(self.samples_by_iteration())}",
-            self.keep_elites,
-        )
-
-    @property
-    def num_best(self) -> int:
-        """The elites."""
-        return self.num_elites
-
-    @property
-    def num_kept(self) -> int:
-        """Elites that the next iteration imagines again."""
-        return math.ceil(self.keep_elites * self.num_elites)
 
     def samples_by_iteration(self) -> list[int]:
         """Candidates of each iteration, kept elites included."""
         least = min(2 * self.num_elites, self.num_samples)
         counts = (round(self.num_samples * self.decay**-i) for i in range(self.num_iterations))
         return [max(least, count) for count in counts]
-
-    def draw_noise(
-        self, distribution: Distribution, generator: torch.Generator | None
-    ) -> Sequence[torch.Tensor]:
-        """Coloured noise of each iteration."""
-        counts = self.samples_by_iteration()
-        noise = distribution.draw_noise(1, sum(counts), generator, self.noise_colour)[0]
-        return list(torch.split(noise, counts))
-
-    def update(
-        self, distribution: Distribution, candidates: torch.Tensor, scores: Scores, elites: torch.Tensor
-    ) -> Distribution:
-        """Refit to the elites."""
-        return distribution.refit(elites, self.momentum)
 
     def warm_start_of(self, distribution: Distribution, elites: torch.Tensor) -> Distribution:
         """The distribution, and the elites to imagine again."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, replace
-from typing import Self
+from dataclasses import dataclass, field, replace
+from typing import Generic, Self
 
 import torch
 
@@ -14,8 +14,45 @@ from lssvwm_agents.planners.distributions import Distribution
 from lssvwm_agents.planners.plan import Plan
 from lssvwm_agents.planners.protocols import Dynamics, Objective, State
 from lssvwm_agents.planners.risk import Risk
+from lssvwm_agents.planners.rollout import batch_of
 from lssvwm_agents.planners.search import CandidateEvaluator
-from lssvwm_agents.planners.trace import Callback
+from lssvwm_agents.planners.trace import Callback, Clock
+
+
+@dataclass(frozen=True)
+class Task(Generic[State]):
+    """One call of ``plan``, by its arguments; see :meth:`PlanningProblem.plan`. Its time runs from now.
+
+    Attributes:
+        dynamics: What the plan is imagined in.
+        state: Pytree of tensors with B rows.
+        warm_start: Where the search begins, or None.
+        generator: Source of the noise, or None.
+        seconds: Time budget, or None.
+        callback: Called after each iteration, or None.
+        batch_size: ``B``.
+        device: Of the state.
+        clock: Runs since the task was made.
+
+    Raises:
+        ValueError: If the state holds no tensor, or ``seconds`` is not positive and finite.
+    """
+
+    dynamics: Dynamics[State]
+    state: State
+    warm_start: Distribution | None = None
+    generator: torch.Generator | None = None
+    seconds: float | None = None
+    callback: Callback | None = None
+    batch_size: int = field(init=False)
+    device: torch.device = field(init=False)
+    clock: Clock = field(init=False)
+
+    def __post_init__(self) -> None:
+        batch_size, device = batch_of(self.state)
+        object.__setattr__(self, "batch_size", batch_size)
+        object.__setattr__(self, "device", device)
+        object.__setattr__(self, "clock", Clock(self.seconds, device))
 
 
 @dataclass(frozen=True)
@@ -87,7 +124,6 @@ class PlanningProblem(ABC):
         rule = "`dtype` must be torch.float32 or torch.float64"
         require(self.dtype in (torch.float32, torch.float64), rule, self.dtype)
 
-    @abstractmethod
     def plan(
         self,
         dynamics: Dynamics[State],
@@ -117,18 +153,30 @@ class PlanningProblem(ABC):
         Raises:
             ValueError: If the warm start does not fit, a shape is wrong, or an imagined return is NaN.
         """
+        return self.search(Task(dynamics, state, warm_start, generator, seconds, callback))
+
+    @abstractmethod
+    def search(self, task: Task[State]) -> Plan:
+        """What makes one planner another: how it finds a plan."""
 
     def with_objective(self, objective: Objective) -> Self:
         """The same planner with another objective."""
         return replace(self, objective=objective)
 
-    def evaluator(
-        self, dynamics: Dynamics[State], state: State, generator: torch.Generator | None
-    ) -> CandidateEvaluator[State]:
-        """What gives candidates their scores; draws the sampled futures, if there are any."""
+    def evaluator(self, task: Task[State]) -> CandidateEvaluator[State]:
+        """What gives candidates their scores; draws the sampled futures, if there are any.
+
+        Raises:
+            ValueError: If rollouts are to be compiled, and the dynamics have their own way of making them.
+        """
+        require(
+            not (self.compile_rollout and hasattr(task.dynamics, "rollout")),
+            "`compile_rollout` must be False for dynamics that imagine whole rollouts, as CUDA graphs do",
+            self.compile_rollout,
+        )
         return CandidateEvaluator(
-            (dynamics,) if self.risk is None else self.risk.futures(dynamics, generator),
-            state,
+            (task.dynamics,) if self.risk is None else self.risk.futures(task.dynamics, task.generator),
+            task.state,
             self.action_repeat,
             self.discount,
             self.objective,

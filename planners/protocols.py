@@ -5,7 +5,7 @@ Shapes: ``R`` rows of a batch, ``A`` action width.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeAlias, TypeVar, runtime_checkable
 
 import torch
@@ -47,6 +47,23 @@ class Dynamics(Protocol[State]):
 
     def repeat(self, state: State, n: int, /) -> State:
         """Repeat each row ``n`` times, as ``repeat_interleave`` does: row b becomes rows b*n to b*n+n-1."""
+        ...
+
+
+class RolloutDynamics(Dynamics[State], Protocol[State]):
+    """Dynamics that imagine all frames of a plan in one go; planners then do not step them one by one."""
+
+    def rollout(self, state: State, n: int, actions: torch.Tensor, /) -> Sequence[Outcome]:
+        """What ``repeat`` and then a ``step`` for each of the actions would bring.
+
+        Args:
+            state: B rows; left as it is.
+            n: How often each row is repeated.
+            actions: (T, B * n, A) float.
+
+        Returns:
+            T outcomes, valid until the next rollout.
+        """
         ...
 
 

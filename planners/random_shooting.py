@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import torch
 
 from lssvwm_agents.planners.action_spec import DiscreteActions, one_hot
-from lssvwm_agents.planners.distributions import Distribution, initial_distribution
+from lssvwm_agents.planners.distributions import initial_distribution
 from lssvwm_agents.planners.plan import Plan
-from lssvwm_agents.planners.problem import PlanningProblem
-from lssvwm_agents.planners.protocols import Dynamics, State
-from lssvwm_agents.planners.rollout import batch_of, hold
-from lssvwm_agents.planners.trace import Callback, Trace
+from lssvwm_agents.planners.problem import PlanningProblem, Task
+from lssvwm_agents.planners.protocols import State
+from lssvwm_agents.planners.rollout import hold
+from lssvwm_agents.planners.trace import Trace
 
 
 @dataclass(frozen=True)
@@ -26,29 +26,20 @@ class RandomShooting(PlanningProblem):
     candidates, so that row b of a batch equals a batch of that row alone.
     """
 
-    def plan(
-        self,
-        dynamics: Dynamics[State],
-        state: State,
-        warm_start: Distribution | None = None,
-        generator: torch.Generator | None = None,
-        *,
-        seconds: float | None = None,
-        callback: Callback | None = None,
-    ) -> Plan:
-        """Choose a plan for each row of ``state``; see :meth:`PlanningProblem.plan`.
+    def search(self, task: Task[State]) -> Plan:
+        """Imagine once.
 
-        A search without memory has no use for ``warm_start``, and one of a single iteration none for
-        ``seconds``; they are taken so that planners can stand in for each other.
+        A search without memory has no use for a warm start, and one of a single iteration none for a time
+        budget; they are taken so that planners can stand in for each other.
         """
-        batch_size, device = batch_of(state)
-        candidates = self._draw(device, generator).expand(batch_size, -1, -1, -1)
-        evaluator = self.evaluator(dynamics, state, generator)
+        batch_size, device = task.batch_size, task.device
+        candidates = self._draw(device, task.generator).expand(batch_size, -1, -1, -1)
+        evaluator = self.evaluator(task)
         scores = evaluator(candidates)
         distribution = initial_distribution(
             self.action_spec, batch_size, self.horizon, device=device, dtype=self.dtype
         )
-        trace = Trace(evaluator, callback)
+        trace = Trace(evaluator, task.callback)
         trace.add(candidates, scores, scores.best(1), distribution)
         record, decisions, expected_return, violations = trace.finish()
         return Plan(

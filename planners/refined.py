@@ -15,7 +15,7 @@ from lssvwm_agents.planners.action_spec import ActionSpec
 from lssvwm_agents.planners.distributions import Distribution
 from lssvwm_agents.planners.gradient import Gradient
 from lssvwm_agents.planners.plan import Plan
-from lssvwm_agents.planners.problem import PlanningProblem
+from lssvwm_agents.planners.problem import PlanningProblem, Task
 from lssvwm_agents.planners.protocols import Dynamics, Objective, State
 from lssvwm_agents.planners.scores import take
 from lssvwm_agents.planners.trace import Callback
@@ -118,5 +118,6 @@ class Refined:
             # The best of the last candidates is the plan itself, as a rule: others are worth more.
             others = found.candidate_returns.topk(self.num_refined, dim=1).indices[:, 1:]
             starts = torch.cat([starts, take(candidates, others)], dim=1)
-        plan = self.gradient.improve(dynamics, state, starts, generator, seconds=rest, callback=callback)
+        task = Task(dynamics, state, generator=generator, seconds=rest, callback=callback)
+        plan = self.gradient.improve(task, starts)
         return replace(plan, distribution=found.distribution.recentre(plan.actions[:, :: self.action_repeat]))

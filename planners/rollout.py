@@ -7,6 +7,7 @@ one chunk).
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +15,7 @@ from torch.utils import _pytree as pytree
 
 from lssvwm_agents.planners._validation import require
 from lssvwm_agents.planners.objectives import caller
-from lssvwm_agents.planners.protocols import Dynamics, Objective, State
+from lssvwm_agents.planners.protocols import Dynamics, Objective, Outcome, State
 
 
 def batch_of(state: object) -> tuple[int, torch.device]:
@@ -217,7 +218,8 @@ class Frames:
         return Rollout(
             reward=self._over_time(self.rewards),
             continuation=self._over_time(self.continuations) if self.continuations else None,
-            terminal_value=None if value is None else value.view(self.batch_size, -1),
+            # A copy: what a graph brought is overwritten by its next rollout.
+            terminal_value=None if value is None else value.clone().view(self.batch_size, -1),
             constraints=kept,
         )
 
@@ -251,6 +253,16 @@ class Frames:
         return stacked.permute(1, 2, 0).to(self.dtype)
 
 
+def step_through(
+    dynamics: Dynamics[State], state: State, n: int, actions_TRA: torch.Tensor
+) -> Iterator[Outcome]:
+    """Repeat each row ``n`` times, and take one step after the other."""
+    state = dynamics.repeat(state, n)
+    for action_RA in actions_TRA.unbind():
+        state, outcome = dynamics.step(state, action_RA)
+        yield outcome
+
+
 def imagine_frames(
     dynamics: Dynamics[State],
     state: State,
@@ -266,12 +278,17 @@ def imagine_frames(
     kept_by = [caller(constraint) for constraint in constraints]
     # Time goes first, so that every frame's actions, rewards and continuations lie together in memory.
     actions_TRA = candidates.reshape(rows, num_frames, action_dim).transpose(0, 1).contiguous()
-    state = dynamics.repeat(state, num_candidates)
+    # Dynamics that know how (RolloutDynamics) imagine all frames in one go.
+    rollout = getattr(dynamics, "rollout", None)
+    outcomes: Iterable[Outcome]
+    if rollout is None:
+        outcomes = step_through(dynamics, state, num_candidates, actions_TRA)
+    else:
+        outcomes = rollout(state, num_candidates, actions_TRA)
     rewards: list[torch.Tensor] = []
     continuations: list[torch.Tensor] = []
     kept: list[torch.Tensor] = []
-    for action_RA in actions_TRA.unbind():
-        state, outcome = dynamics.step(state, action_RA)
+    for action_RA, outcome in zip(actions_TRA.unbind(), outcomes, strict=True):
         rewards.append(outcome.reward if pay is None else pay(outcome, action_RA))
         if outcome.continuation is not None:
             continuations.append(outcome.continuation)

@@ -6,6 +6,7 @@ decisions, ``A`` action width.
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 
 from lssvwm_agents.planners._validation import require, require_fraction, require_integer
+from lssvwm_agents.planners.action_spec import ContinuousActions
 from lssvwm_agents.planners.distributions import (
     Distribution,
     Spread,
@@ -22,14 +24,14 @@ from lssvwm_agents.planners.distributions import (
     require_spread,
 )
 from lssvwm_agents.planners.plan import Plan
-from lssvwm_agents.planners.problem import PlanningProblem
+from lssvwm_agents.planners.problem import PlanningProblem, Task
 from lssvwm_agents.planners.proposals import propose
-from lssvwm_agents.planners.protocols import Dynamics, Policy, State
+from lssvwm_agents.planners.protocols import Policy, State
 from lssvwm_agents.planners.remembered import RememberedElites
-from lssvwm_agents.planners.rollout import batch_of, hold
+from lssvwm_agents.planners.rollout import hold
 from lssvwm_agents.planners.scores import Scores, take
 from lssvwm_agents.planners.search import CandidateEvaluator, compiled
-from lssvwm_agents.planners.trace import Callback, Clock, Trace
+from lssvwm_agents.planners.trace import Trace
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,11 @@ class SamplingPlanner(PlanningProblem):
         return_mode: ``best``: the best candidate of all iterations. ``mean``: the mean of the final
             distribution (the most probable actions, for discrete ones), imagined once more to know its
             return. With dynamics that are random the best is partly lucky and ``mean`` is the sounder choice.
+        noise_colour: Exponent of the noise's power over frequency: 0 white, 1 pink, 2 red. Large values make
+            plans that hold a direction.
+        mirrored: Draw half of an iteration's candidates, and for each the one on the other side of the mean
+            (mirrored sampling, Brockhoff et al. 2010), so that no refit is led astray by noise that leans one
+            way (continuous actions).
         policy: Proposes candidates that every iteration imagines beside the sampled ones; with a terminal
             value this is the planning of TD-MPC2. None for none.
         num_proposals: How many candidates the policy proposes.
@@ -67,6 +74,8 @@ class SamplingPlanner(PlanningProblem):
     smoothing: float = 0.05
     warm_start_softening: float = 0.25
     return_mode: Literal["best", "mean"] = "best"
+    noise_colour: float = 0.0
+    mirrored: bool = True
     policy: Policy[Any] | None = None
     num_proposals: int = 24
 
@@ -75,6 +84,8 @@ class SamplingPlanner(PlanningProblem):
         require_integer("num_iterations", self.num_iterations, 1)
         require(0.0 <= self.momentum < 1.0, "`momentum` must be in [0, 1)", self.momentum)
         require_spread(self.action_spec, self.horizon, self.initial_std, self.min_std)
+        colour = self.noise_colour
+        require(0.0 <= colour < math.inf, "`noise_colour` must be at least 0 and finite", colour)
         require_fraction("smoothing", self.smoothing)
         require_fraction("warm_start_softening", self.warm_start_softening)
         require(
@@ -102,11 +113,22 @@ class SamplingPlanner(PlanningProblem):
     ) -> Distribution:
         """The distribution after a round of (B, N, H, A) candidates, the (B, K, H, A) best of them first."""
 
-    def draw_noise(
-        self, distribution: Distribution, generator: torch.Generator | None
-    ) -> Sequence[torch.Tensor]:
-        """The noise of each iteration, (N, H, ...), all drawn at once."""
-        return distribution.draw_noise(self.num_iterations, self.num_samples, generator).unbind()
+    def samples_by_iteration(self) -> list[int]:
+        """Candidates of each iteration, kept elites included."""
+        return [self.num_samples] * self.num_iterations
+
+    def draw_noise(self, distribution: Distribution, generator: torch.Generator | None) -> list[torch.Tensor]:
+        """The noise of each iteration, (N, H, ...), all drawn at once and laid out with time outermost."""
+        counts = self.samples_by_iteration()
+        mirrored = self.mirrored and isinstance(self.action_spec, ContinuousActions)
+        drawn = [-(-count // 2) for count in counts] if mirrored else counts
+        noise = distribution.draw_noise(1, sum(drawn), generator, self.noise_colour)[0]
+        # Rollouts read all candidates of one moment together: time lies outermost.
+        parts = [part.transpose(0, 1) for part in torch.split(noise, drawn)]
+        if mirrored:
+            pairs = zip(parts, counts, strict=True)
+            parts = [torch.cat([part, -part], dim=1)[:, :count] for part, count in pairs]
+        return [part.contiguous().transpose(0, 1) for part in parts]
 
     def draw_candidates(self, distribution: Distribution, noise: torch.Tensor) -> torch.Tensor:
         """(B, N, H, A) candidates of one iteration."""
@@ -114,43 +136,32 @@ class SamplingPlanner(PlanningProblem):
 
     # ------------------------------------------------------------ the loop
 
-    def plan(
-        self,
-        dynamics: Dynamics[State],
-        state: State,
-        warm_start: Distribution | None = None,
-        generator: torch.Generator | None = None,
-        *,
-        seconds: float | None = None,
-        callback: Callback | None = None,
-    ) -> Plan:
-        """Choose a plan for each row of ``state``; see :meth:`PlanningProblem.plan`.
+    def search(self, task: Task[State]) -> Plan:
+        """Draw, imagine, refit, and again.
 
         The mode of a warm start is a candidate of the first iteration, so that the best candidate is never
         worse than it. The mode of the last distribution is a candidate too.
         """
-        batch_size, device = batch_of(state)
-        clock = Clock(seconds, device)
-        distribution, again = self._start(batch_size, device, warm_start)
-        noise = self.draw_noise(distribution, generator)
-        evaluator = self.evaluator(dynamics, state, generator)
-        trace = Trace(evaluator, callback)
-        proposals = self._propose(dynamics, state, generator)
+        distribution, again = self._start(task)
+        noise = self.draw_noise(distribution, task.generator)
+        evaluator = self.evaluator(task)
+        trace = Trace(evaluator, task.callback)
+        proposals = self._propose(task)
         # A search that nobody watches is traced as a whole, any other round by round.
-        at_once = len(noise) if self.compile_rollout and callback is None and seconds is None else 1
-        search = compiled(_rounds) if self.compile_rollout else _rounds
+        at_once = len(noise) if self.compile_rollout and task.callback is None and task.seconds is None else 1
+        rounds = compiled(_rounds) if self.compile_rollout else _rounds
         for first in range(0, len(noise), at_once):
             span = range(first, first + at_once)
             with_mode = tuple(
-                i == len(noise) - 1 or seconds is not None or (i == 0 and warm_start is not None)
+                i == len(noise) - 1 or task.seconds is not None or (i == 0 and task.warm_start is not None)
                 for i in span
             )
-            for done in search(
+            for done in rounds(
                 self, evaluator, distribution, [noise[i] for i in span], with_mode, proposals, again
             ):
                 trace.add(done.candidates, done.scores, done.best, done.distribution, done.elites)
             distribution, again = done.refitted, done.again
-            if not clock.allows_another():
+            if not task.clock.allows_another():
                 break
 
         record, decisions, expected_return, violations = trace.finish()
@@ -180,20 +191,19 @@ class SamplingPlanner(PlanningProblem):
         """(B, K, H, A) elites of the plan before that the first iteration imagines again; None for none."""
         return None
 
-    def _start(
-        self, batch_size: int, device: torch.device, warm_start: Distribution | None
-    ) -> tuple[Distribution, torch.Tensor | None]:
+    def _start(self, task: Task[State]) -> tuple[Distribution, torch.Tensor | None]:
         """Where the search begins, and candidates of an earlier one that are worth imagining again."""
         initial = initial_distribution(
             self.action_spec,
-            batch_size,
+            task.batch_size,
             self.horizon,
             initial_std=self.initial_std,
             min_std=self.min_std,
             smoothing=self.smoothing,
-            device=device,
+            device=task.device,
             dtype=self.dtype,
         )
+        warm_start = task.warm_start
         if warm_start is None:
             return initial, None
         again = None
@@ -202,20 +212,18 @@ class SamplingPlanner(PlanningProblem):
         check_warm_start(warm_start, initial)
         return warm_start.soften(self.warm_start_softening), again
 
-    def _propose(
-        self, dynamics: Dynamics[State], state: State, generator: torch.Generator | None
-    ) -> torch.Tensor | None:
+    def _propose(self, task: Task[State]) -> torch.Tensor | None:
         if self.policy is None:
             return None
         return propose(
             self.policy,
-            dynamics,
-            state,
+            task.dynamics,
+            task.state,
             self.action_spec,
             self.num_proposals,
             self.horizon,
             self.action_repeat,
-            generator,
+            task.generator,
             self.dtype,
         )
 

@@ -150,24 +150,32 @@ def _evaluate(
     return torch.cat(returns, dim=1), torch.cat(kept, dim=1) if kept else None
 
 
-@functools.cache
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """``function``, traced whole by ``torch.compile``: what cannot be traced is an error, not slowness."""
+def traced_whole(function: Callable[..., Any], dynamic: bool | None = None) -> Callable[..., Any]:
+    """``function``, traced whole by ``torch.compile``: what cannot be traced is an error, not slowness.
+
+    ``dynamic`` is torch's: False makes a trace for each shape, None for the first few and then one for all.
+    """
     # Older versions of torch know no limit for one function; theirs is a global setting, which is not ours.
     known = inspect.signature(torch.compile).parameters
     limit: dict[str, Any] = {"recompile_limit": COMPILED_KINDS} if "recompile_limit" in known else {}
-    traced: Callable[..., Any] = torch.compile(function, fullgraph=True, dynamic=False, **limit)
+    traced: Callable[..., Any] = torch.compile(function, fullgraph=True, dynamic=dynamic, **limit)
 
-    def call(*arguments: Any) -> Any:
+    def call(*arguments: Any, **named: Any) -> Any:
         try:
-            return traced(*arguments)
+            return traced(*arguments, **named)
         except torch._dynamo.exc.Unsupported as error:
             raise ValueError(
-                "`compile_rollout` needs dynamics and objectives that torch.compile can trace whole, "
+                "compiled rollouts need dynamics and objectives that torch.compile can trace whole, "
                 f"got: {str(error).splitlines()[0]}"
             ) from error
 
     return call
+
+
+@functools.cache
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``function``, traced whole for each shape, once for everybody."""
+    return traced_whole(function, dynamic=False)
 
 
 def _nan_cause(rollout: Rollout, row: int) -> str | None:

@@ -10,10 +10,11 @@ from lssvwm_agents import cli
 from lssvwm_agents.data.collect import CollectConfig
 from lssvwm_agents.data.online import maze_seeds
 from lssvwm_agents.errors import UserError
+from lssvwm_agents.evaluate.contenders import SCRIPTED
 from lssvwm_agents.evaluate.environments import make_envs
 from lssvwm_agents.evaluate.mazes import HeldRandom, episode_seeds, look_around, make_mazes, maze_of
 from lssvwm_agents.evaluate.planner_options import PlannerOptions
-from lssvwm_agents.evaluate.planning import SCRIPTED, evaluate_planning, summary
+from lssvwm_agents.evaluate.planning import evaluate_planning, summary
 from lssvwm_agents.report import file_sha256
 from lssvwm_agents.worldmodel import BackboneConfig, TokenizerConfig, WorldModel, WorldModelConfig
 
@@ -109,6 +110,23 @@ def test_result_has_every_key_and_repeats(model: WorldModel) -> None:
         assert again[name] == result[name]
     cut = evaluate_planning(model, None, 1, 5, memory_frames=2, **run)
     assert cut["memory_cut"] == 2
+    assert list(cut["planners"]) == ["cem/last 2"]
+
+
+def test_all_planners_play_the_same_mazes(model: WorldModel) -> None:
+    run = dict(look_around_moves=4, steps=4, options=QUICK, progress=False, other_model=model)
+    names = ("random_shooting", "icem", "mppi", "gradient", "categorical_cem")
+    result = evaluate_planning(model, None, 2, 5, planners=names, **run)
+    labels = [label for name in names for label in (name, f"{name}/other model")]
+    assert list(result["planners"]) == labels
+    for label in labels:
+        entry = result["planners"][label]
+        apart = np.subtract(entry["episodes"], result["random"]["episodes"])
+        assert entry["minus_random"]["episodes"] == apart.tolist()
+        assert entry["imagined_frames"] > 0
+    assert result["planner"]["episodes"] == result["planners"]["random_shooting"]["episodes"]
+    with pytest.raises(ValueError, match="`planners` must name each planner once, got cem, cem"):
+        evaluate_planning(model, planners=("cem", "cem"))
 
 
 def test_command_writes_the_result_of_record(

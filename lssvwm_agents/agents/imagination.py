@@ -142,20 +142,22 @@ class SampledFuture:
     def step(self, state: FutureState, action: torch.Tensor) -> tuple[FutureState, Prediction]:
         """Imagine one frame for every row, given its action (R, A)."""
         self.imagination.imagined_frames += action.shape[0]
-        model = self.imagination.model
-        noise = torch.randn(
-            (1, *model.config.tokenizer.latent_shape),
-            generator=generator(action.device, self.seed, state.frame),
-            device=action.device,
-            dtype=action.dtype,
-        )
-        world, prediction = model.step(
+        world, prediction = self.imagination.model.step(
             state.world,
             action,
             num_denoising_steps=self.imagination.num_denoising_steps,
-            noise=noise.expand(action.shape[0], -1, -1, -1),
+            noise=self.noise(state.frame, action).expand(action.shape[0], -1, -1, -1),
         )
         return FutureState(world, state.frame + 1), prediction
+
+    def noise(self, frame: int, like: torch.Tensor) -> torch.Tensor:
+        """(1, C, h, w) noise of one frame, on the device and of the dtype of ``like``."""
+        return torch.randn(
+            (1, *self.imagination.model.config.tokenizer.latent_shape),
+            generator=generator(like.device, self.seed, frame),
+            device=like.device,
+            dtype=like.dtype,
+        )
 
 
 def _join(predictions: list[Prediction]) -> Prediction:

@@ -12,6 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from lssvwm_agents.agents import PlanningAgent, PlanningCarry, check_spaces, environment_kwargs
+from lssvwm_agents.evaluate.contenders import play_scripted
 from lssvwm_agents.evaluate.environments import choose_env_id
 from lssvwm_agents.evaluate.maze_map import MazeView
 from lssvwm_agents.evaluate.mazes import episode_seeds, look_around, make_mazes, maze_of, require_going_on
@@ -22,7 +23,6 @@ from lssvwm_agents.evaluate.pages import (
     episode_pages,
 )
 from lssvwm_agents.evaluate.planner_options import PlannerOptions, make_planning_agent
-from lssvwm_agents.evaluate.planning import play_scripted
 from lssvwm_agents.evaluate.recording import Recording
 from lssvwm_agents.report.drawing import write_png
 from lssvwm_agents.report.video import write_gif, write_mp4
@@ -243,7 +243,9 @@ def _with_controls(
 ) -> list[dict[str, Any]]:
     """The planner's scores of one batch beside those of random and oracle over as many moves."""
     controls = {
-        name: play_scripted(env, batch.seeds, name, look_around_moves, batch.moves, options.action_repeat)
+        name: play_scripted(
+            env, batch.seeds, name, look_around_moves, batch.moves, options.action_repeat
+        ).sum(0)
         for name in CONTROLS
     }
     return [

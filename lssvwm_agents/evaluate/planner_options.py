@@ -57,6 +57,8 @@ class PlannerOptions:
     """Largest bonus of an imagined frame for being where the agent was not lately; 0 for none."""
     num_denoising_steps: int = 1
     """Denoising steps of every imagined frame."""
+    rollouts: Literal["eager", "cuda_graph", "compiled_cuda_graph"] = "eager"
+    """How imagined futures are computed: on cuda also as CUDA graphs, compiled or not."""
     rows_at_once: int = 256
     """Futures imagined at once by each CPU thread: few enough to stay in its cache. GPUs take all."""
 
@@ -154,5 +156,6 @@ def make_planning_agent(
         memory_frames=memory_frames,
         action_space=action_space,
         num_threads=num_threads if on_cpu else 1,
+        rollouts=options.rollouts,
         exploration=Exploration(options.exploration) if model.config.proprio_dim >= 2 else None,
     )

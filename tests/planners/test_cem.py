@@ -48,16 +48,19 @@ def test_double_integrator_matches_riccati():
         terminal_value=dynamics.terminal_value,
         dtype=torch.float64,
     )
-    generator, plan = seeded(), None
+    ratios = []
+    for seed in range(3):
+        generator, plan = seeded(seed), None
 
-    def policy(x):
-        nonlocal plan
-        plan = planner.plan(dynamics, x, None if plan is None else plan.shift(1), generator)
-        return plan.first_action
+        def policy(x, generator=generator):
+            nonlocal plan
+            plan = planner.plan(dynamics, x, None if plan is None else plan.shift(1), generator)
+            return plan.first_action
 
-    cost = _closed_loop_cost(policy, state, 40)
-    assert (cost >= optimal * (1 - 1e-9)).all()
-    assert (cost <= optimal * 1.03).all(), (cost / optimal).tolist()
+        ratios.append(_closed_loop_cost(policy, state, 40) / optimal)
+    ratio = torch.stack(ratios)
+    assert (ratio >= 1 - 1e-9).all() and (ratio <= 1.08).all(), ratio.tolist()
+    assert ratio.mean() <= 1.02, ratio.tolist()
 
 
 def test_terminal_value_makes_the_expected_return_that_of_the_whole_future():
@@ -392,7 +395,7 @@ def test_minus_infinity_is_a_hard_constraint_not_an_error():
         ({"keep_elites": 2.0}, "`keep_elites` must be in [0, 1], got 2.0."),
         (
             {"keep_elites": 1.0, "num_elites": 512},
-            "`keep_elites` must leave room for new candidates among num_samples=512, got 1.0.",
+            "`keep_elites` must leave room for new candidates among 512, got 1.0.",
         ),
         ({"warm_start_softening": 2.0}, "`warm_start_softening` must be in [0, 1], got 2.0."),
         ({"return_mode": "median"}, '`return_mode` must be "best" or "mean", got median.'),

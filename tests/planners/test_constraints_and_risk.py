@@ -14,6 +14,7 @@ from lssvwm_agents.planners import (
     Gradient,
     Risk,
     Scores,
+    Task,
 )
 
 BOX2 = ContinuousActions((-1.0, -1.0), (1.0, 1.0))
@@ -192,9 +193,10 @@ def test_the_gradient_follows_the_mean_of_the_futures():
     )
     state = torch.full((1, 1), 0.2, dtype=torch.float64)
     starts = torch.zeros(1, 1, 1, 1, dtype=torch.float64)
-    plan = planner.improve(Windy(), state, starts, seeded())
+    plan = planner.improve(Task(Windy(), state, generator=seeded()), starts)
     grid = torch.linspace(-1, 1, 2001, dtype=torch.float64).view(1, -1, 1, 1)
-    returns = planner.evaluator(Windy(), state, seeded())(grid).returns[0]  # the same seed: the same futures
+    task = Task(Windy(), state, generator=seeded())  # the same seed: the same futures
+    returns = planner.evaluator(task)(grid).returns[0]
     assert plan.first_action.item() == pytest.approx(grid[0, returns.argmax()].item(), abs=2e-3)
     assert abs(plan.first_action.item() - 0.2) > 0.02  # not where it would be best without wind
 

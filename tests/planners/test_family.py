@@ -289,10 +289,10 @@ def test_a_time_budget_stops_between_iterations(name):
 
     planner = make(name, BOX1, horizon=3, num_samples=16, num_iterations=200)
     state, lengths = torch.ones(1, 2), []
-    for seconds in (1e-6, 0.1):
+    for seconds in (1e-6, 0.3):
         before = time.perf_counter()
         plan = planner.plan(Slow(), state, generator=seeded(), seconds=seconds)
-        assert time.perf_counter() - before < 1.0 and plan.actions.shape == (1, 3, 1)
+        assert time.perf_counter() - before < 3.0 and plan.actions.shape == (1, 3, 1)
         lengths.append(plan.record.num_iterations)
     assert lengths[0] <= 2 < lengths[1] < 60
     with pytest.raises(ValueError, match=r"`seconds` must be positive and finite, got 0\."):

@@ -2,6 +2,7 @@
 
 import math
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -27,6 +28,7 @@ from lssvwm_agents.planners import (
     Goal,
     Gradient,
     RememberedElites,
+    Task,
     WeightedSum,
     coloured_normal,
     discounted_return,
@@ -187,7 +189,7 @@ def test_the_gradient_of_a_return_is_that_of_finite_differences():
         dtype=torch.float64,
         constraints=(lambda outcome: outcome.state[:, 1] - 0.05,),
     )
-    evaluator = planner.evaluator(dynamics, state, None)
+    evaluator = planner.evaluator(Task(dynamics, state))
     decisions = (0.5 * torch.randn(2, 2, 3, 1, generator=seeded(), dtype=torch.float64)).requires_grad_()
     assert torch.autograd.gradcheck(lambda d: evaluator(d).returns, (decisions,))
     assert torch.autograd.gradcheck(lambda d: evaluator(d).constraints, (decisions,))
@@ -383,9 +385,7 @@ def test_compiled_rounds_give_the_same_plan():
             print(state.sum().item(), end="")
             return super().step(state, action)
 
-    with pytest.raises(
-        ValueError, match="`compile_rollout` needs dynamics and objectives that torch.compile"
-    ):
+    with pytest.raises(ValueError, match="compiled rollouts need dynamics and objectives that torch.compile"):
         fast.plan(Untraceable(), state)
 
 
@@ -428,3 +428,25 @@ def test_each_rule_has_its_sentence(make_planner, sentence):
     with pytest.raises(ValueError) as error:
         make_planner()
     assert str(error.value) == sentence
+
+
+@pytest.mark.parametrize("num_samples", [6, 7])
+def test_candidates_come_in_mirrored_pairs(num_samples):
+    planner = CEM(BOX1, horizon=3, num_samples=num_samples, num_elites=2, num_iterations=2, keep_elites=0.0)
+    distribution = initial_distribution(BOX1, 1, 3)
+    noise = planner.draw_noise(distribution, seeded())
+    assert [len(part) for part in noise] == [num_samples, num_samples]
+    for part in noise:
+        half = -(-num_samples // 2)
+        assert torch.equal(part[half:], -part[: num_samples - half])
+    plain = replace(planner, mirrored=False).draw_noise(distribution, seeded())
+    assert not torch.equal(plain[0][3:6], -plain[0][:3])
+    # Noise correlated in time is for every search: neighbours agree.
+    longer = replace(planner, horizon=12, num_samples=4000)
+    distribution = initial_distribution(BOX1, 1, 12)
+    red = replace(longer, noise_colour=2.0).draw_noise(distribution, seeded())[0]
+    white = longer.draw_noise(distribution, seeded())[0]
+    together = [float((noise[:, 0] * noise[:, 1]).mean()) for noise in (red, white)]
+    assert together[0] > 0.2 > 0.1 > abs(together[1])
+    with pytest.raises(ValueError, match="`noise_colour` must be at least 0 and finite, got -1"):
+        replace(planner, noise_colour=-1.0)
