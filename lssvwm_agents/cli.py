@@ -31,6 +31,18 @@ class _Command:
 
 COMMANDS = (
     _Command(("collect",), "lssvwm_agents.commands.collect", "Play episodes and write them to a store."),
+    _Command(("data", "info"), "lssvwm_agents.commands.data_info", "Say what recorded episodes hold."),
+    _Command(
+        ("data", "convert"),
+        "lssvwm_agents.commands.data_convert",
+        "Read and write Minari, LeRobot, videos with tables.",
+    ),
+    _Command(("data", "merge"), "lssvwm_agents.commands.data_merge", "Put several stores into one."),
+    _Command(
+        ("data", "preview"),
+        "lssvwm_agents.commands.data_preview",
+        "Draw a contact sheet and a video of episodes.",
+    ),
     _Command(("train",), "lssvwm_agents.commands.train", "Train a tokenizer and a world model."),
     _Command(("plan",), "lssvwm_agents.commands.plan", "Let a planning agent play an environment."),
     _Command(
@@ -111,7 +123,7 @@ def execute(arguments: Sequence[str]) -> None:
     ]
     if group and arguments[1:2] in ([], ["-h"], ["--help"]):
         verb, what = arguments[0], ", ".join(group)
-        done = {"evaluate": "evaluated", "bench": "measured"}[verb]
+        done = {"data": "done with data", "evaluate": "evaluated", "bench": "measured"}[verb]
         print(f"usage: lssvwm {verb} {group[0]} [flags]\n\nWhat can be {done}: {what}.")
         return
     command, rest = find_command(arguments)

@@ -33,7 +33,7 @@ PACKAGES_OF_FILE = {
 OURS_FOR = {"worldmodel": set(), "planners": set(), "envs": {"lssvwm_agents.worldmodel"}}
 # Only inside functions: optional, or slow to import.
 LAZY = {
-    *("mamba_ssm", "diffusers", "minari"),
+    *("mamba_ssm", "diffusers", "minari", "pyarrow"),
     *("gymnasium_robotics", "memory_maze", "minigrid", "miniworld", "pyglet"),
 }
 # Never: they are not installed.

@@ -37,6 +37,8 @@ class RoboticsMazeEnv(RenderedEnv):
         observation: ``frame`` or ``dict``.
         render_mode: None or ``rgb_array``.
         camera: ``top``: the whole maze from above; ``default``: the package's own view.
+        action_repeat: Steps that one action lasts (10 ms each in PointMaze); their rewards are summed. The
+            limit of an episode counts actions.
         continuing_task: Go on after the goal, with another one if ``reset_target``.
         max_episode_steps: Steps before truncation; None leaves that to ``gymnasium.make``.
         env_kwargs: More keyword arguments of that environment, such as ``maze_map`` or ``reward_type``.
@@ -53,12 +55,16 @@ class RoboticsMazeEnv(RenderedEnv):
         observation: ObservationKind = "dict",
         render_mode: str | None = None,
         camera: Camera = "top",
+        action_repeat: int = 1,
         continuing_task: bool = False,
         max_episode_steps: int | None = None,
         **env_kwargs: Any,
     ) -> None:
         if camera not in ("top", "default"):
             raise ValueError(f"`camera` must be 'top' or 'default', got {camera!r}.")
+        if action_repeat < 1:
+            raise ValueError(f"`action_repeat` must be at least 1, got {action_repeat!r}.")
+        self._repeat = action_repeat
         choose_mujoco_renderer()
         try:
             with explained_renderer(f"`{env}`"):
@@ -87,6 +93,15 @@ class RoboticsMazeEnv(RenderedEnv):
         if camera == "top":
             self._renderer.default_cam_config = _from_above(self.inner.unwrapped.maze)  # type: ignore[attr-defined]
             self._renderer.camera_id = -1  # the free camera, not the one that follows the ant
+
+    def _advance(self, action: Any) -> tuple[float, bool, bool, dict[str, Any]]:
+        total = 0.0
+        for _ in range(self._repeat):
+            reward, terminated, truncated, info = super()._advance(action)
+            total += reward
+            if terminated or truncated:
+                break
+        return total, terminated, truncated, info
 
 
 def _from_above(maze: Any) -> dict[str, Any]:
