@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 ObservationKind = Literal["frame", "dict"]
 HUMAN_SIZE = 256
-MAX_SEED = 2**31
+SEED_LIMIT = 2**32  # numpy's RandomState, which Memory Maze takes, has no larger seeds
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ class AdaptedEnv(gymnasium.Env[Any, Any], ABC):
         """Start an episode; see the class for what a seed means."""
         self._check_open()
         super().reset(seed=seed)
-        own = int(self.np_random.integers(MAX_SEED)) if seed is None else seed % MAX_SEED
+        own = int(self.np_random.integers(SEED_LIMIT)) if seed is None else seed % SEED_LIMIT
         info = self._begin(own, options)
         self._phase = "playing"
         return self._observe(info)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -293,6 +295,26 @@ def test_what_is_nothing_known(tmp_path: Path) -> None:
         convert(store.path, tmp_path / "out", "lerobot")
     with pytest.raises(UserError, match="takes no frame key"):
         open_source(store.path, ImportOptions(frame_size=8))
+
+
+def test_killed_while_converting_there_is_no_half_of_a_store(tmp_path: Path) -> None:
+    store_of(tmp_path / "store", [episode(20, seed=n) for n in range(4)])
+    code = (
+        "import os, sys\n"
+        "from lssvwm_agents.data import EpisodeStore\n"
+        "from lssvwm_agents.data.formats import convert\n"
+        "append = EpisodeStore.append\n"
+        "def dies_at_the_third(self, episode):\n"
+        "    append(self, episode)\n"
+        "    if len(self) == 3: os.kill(os.getpid(), 9)\n"
+        "EpisodeStore.append = dies_at_the_third\n"
+        "convert(sys.argv[1], sys.argv[2])\n"
+    )
+    told = [sys.executable, "-c", code, str(tmp_path / "store"), str(tmp_path / "out")]
+    assert subprocess.run(told).returncode == -9
+    assert not (tmp_path / "out").exists()
+    convert(tmp_path / "store", tmp_path / "out")
+    assert EpisodeStore.open(tmp_path / "out").num_episodes == 4
 
 
 def test_opening_reads_no_frames_and_stays_quick(tmp_path: Path) -> None:
