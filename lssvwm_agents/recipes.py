@@ -310,6 +310,9 @@ RECIPES: dict[str, Callable[[], Experiment]] = {
 }
 """Recipes by the name that ``lssvwm train --recipe`` takes."""
 
+FROM_STORES = frozenset({"point-maze"})
+"""Recipes whose environment cannot be rendered on the device: they need a store."""
+
 
 def experiment_to_dict(experiment: Experiment) -> dict[str, Any]:
     """Plain JSON values, nested as the dataclasses are."""

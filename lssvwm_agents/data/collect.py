@@ -223,8 +223,8 @@ def _is_ours(env_id: str) -> bool:
 
 
 def _is_one_batch(env_id: str) -> bool:
-    """Whether there is a vector environment of its own, in which all environments are rows of tensors."""
-    return gymnasium.spec(env_id).vector_entry_point is not None
+    """Whether it is one of ours in which all environments are rows of tensors."""
+    return _is_ours(env_id) and gymnasium.spec(env_id).vector_entry_point is not None
 
 
 def _make(config: CollectConfig, **kwargs: Any) -> gymnasium.Env[Any, Any]:
