@@ -22,7 +22,7 @@ from lssvwm_agents.envs.adapters.registration import MINIGRIDS, MINIWORLDS
 # --- the convention -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ONE_OF_EACH)
+@pytest.mark.parametrize("name", [pytest.param(ONE_OF_EACH[0], marks=pytest.mark.slow), *QUICK])
 def test_both_env_checkers_pass(name: str) -> None:
     env = made(name, observation="dict", render_mode="rgb_array")
     check_env_sb3(env)
