@@ -4,6 +4,7 @@ The bridge to stable-baselines3 is imported by name, because it needs the extra 
 ``from lssvwm_agents.envs.sb3_bridge import SB3ImaginedVecEnv, SB3VecEnv``.
 """
 
+from lssvwm_agents.envs.adapters import ADAPTER_IDS, AdaptedEnv, RenderedEnv, register_adapters
 from lssvwm_agents.envs.contexts import Context, ContextSource, MazeContexts, PlayedContexts
 from lssvwm_agents.envs.imagined_env import ImaginedEnv
 from lssvwm_agents.envs.imagined_vector_env import ImaginedVectorEnv
@@ -25,10 +26,12 @@ from lssvwm_agents.envs.scripted_policies import POLICY_NAMES, ScriptedPolicy, m
 from lssvwm_agents.envs.top_down import render_top_down
 
 __all__ = [
+    "ADAPTER_IDS",
     "CUE_ID",
     "IMAGINED_ID",
     "MAZE_SIZES",
     "POLICY_NAMES",
+    "AdaptedEnv",
     "Context",
     "ContextSource",
     "ImaginedEnv",
@@ -40,10 +43,12 @@ __all__ = [
     "PlayedContexts",
     "RaycastMazeEnv",
     "RaycastMazeVectorEnv",
+    "RenderedEnv",
     "ScriptedPolicy",
     "make_policy",
     "maze_id",
     "odometry",
+    "register_adapters",
     "register_imagined",
     "register_mazes",
     "render",
@@ -56,3 +61,4 @@ __all__ = [
 
 register_mazes()
 register_imagined()
+register_adapters()

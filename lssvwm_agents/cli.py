@@ -45,6 +45,22 @@ COMMANDS = (
     _Command(
         ("collect",), "lssvwm_agents.commands.collect", "Play episodes and write them to a store.", _LEARN
     ),
+    _Command(
+        ("data", "info"), "lssvwm_agents.commands.data_info", "Say what recorded episodes hold.", _LEARN
+    ),
+    _Command(
+        ("data", "convert"),
+        "lssvwm_agents.commands.data_convert",
+        "Read and write Minari, LeRobot, videos with tables.",
+        _LEARN,
+    ),
+    _Command(("data", "merge"), "lssvwm_agents.commands.data_merge", "Put several stores into one.", _LEARN),
+    _Command(
+        ("data", "preview"),
+        "lssvwm_agents.commands.data_preview",
+        "Draw a contact sheet and a video of episodes.",
+        _LEARN,
+    ),
     _Command(("train",), "lssvwm_agents.commands.train", "Train a tokenizer and a world model.", _LEARN),
     _Command(
         ("train-policy",),
@@ -158,7 +174,7 @@ def execute(arguments: Sequence[str]) -> None:
     ]
     if group and arguments[1:2] in ([], ["-h"], ["--help"]):
         verb, what = arguments[0], ", ".join(group)
-        done = {"evaluate": "evaluated", "bench": "measured"}[verb]
+        done = {"data": "done with data", "evaluate": "evaluated", "bench": "measured"}[verb]
         print(f"usage: lssvwm {verb} {group[0]} [flags]\n\nWhat can be {done}: {what}.")
         return
     command, rest = find_command(arguments)

@@ -271,13 +271,49 @@ def maze_debug() -> Experiment:
     )
 
 
+def point_maze() -> Experiment:
+    """A small model of PointMaze from a store, half an hour on a CPU; its value knows the way to the goal."""
+    return Experiment(
+        name="point-maze",
+        maze=MazeConfig(),  # not used: the episodes come from a store
+        data=DataConfig(num_validation_store_episodes=64),
+        model=WorldModelConfig(
+            backbone=BackboneConfig(width=96, block_sizes=(1, 2, 1), window=4),
+            proprio_dim=4,
+            value_discount=0.95,
+        ),
+        tokenizer_training=TokenizerTrainingConfig(
+            updates=1500, learning_rate=2e-3, frames_per_batch=64, num_frames=16384, validate_every=500
+        ),
+        objective=ObjectiveConfig(
+            rollout_weight=0.5, rollout_horizon=8, rollout_rows=16, reward_weight=1.0, value_weight=1.0
+        ),
+        training=TrainingConfig(
+            updates=3000,
+            learning_rate=2e-3,
+            optimizer="muon",
+            frames_per_batch=512,
+            curriculum=((0.0, 16),),
+            rollout_start=0.3,
+            validate_every=1000,
+            num_validation_episodes=32,
+            validation_context=4,
+            validation_horizon=8,
+        ),
+    )
+
+
 RECIPES: dict[str, Callable[[], Experiment]] = {
     "maze-tiny": maze_tiny,
     "memory-small": memory_small,
     "memory-cue": memory_cue,
+    "point-maze": point_maze,
     "maze-debug": maze_debug,
 }
 """Recipes by the name that ``lssvwm train --recipe`` takes."""
+
+FROM_STORES = frozenset({"point-maze"})
+"""Recipes whose environment cannot be rendered on the device: they need a store."""
 
 
 def experiment_to_dict(experiment: Experiment) -> dict[str, Any]:

@@ -23,11 +23,19 @@ PACKAGES_OF_FILE = {
     "worldmodel/scan_mamba.py": {"mamba_ssm"},
     "worldmodel/diffusers_package.py": {"diffusers"},
     "envs/sb3_bridge.py": {"stable_baselines3"},
+    "envs/adapters/headless.py": {"pyglet"},
+    "envs/adapters/memory_maze.py": {"memory_maze"},
+    "envs/adapters/minigrid.py": {"minigrid"},
+    "envs/adapters/miniworld.py": {"miniworld"},
+    "envs/adapters/robotics.py": {"gymnasium_robotics"},
 }
 # Packages of ours that a folder may import, besides itself.
 OURS_FOR = {"worldmodel": set(), "planners": set(), "envs": {"lssvwm_agents.worldmodel"}}
 # Only inside functions: optional, or slow to import.
-LAZY = {"mamba_ssm", "diffusers"}
+LAZY = {
+    *("mamba_ssm", "diffusers", "minari", "pyarrow"),
+    *("gymnasium_robotics", "memory_maze", "minigrid", "miniworld", "pyglet"),
+}
 # Never: they are not installed.
 NEVER = {"tests", "examples", "benchmarks", "envs", "planners", "worldmodel"}
 
@@ -137,6 +145,7 @@ def test_no_import_against_the_arrows() -> None:
         ("planners/x.py", "def f():\n    from lssvwm_agents.worldmodel import model"),
         ("planners/sub/x.py", "from ...envs import maze_env"),
         ("envs/x.py", "import stable_baselines3"),
+        ("envs/adapters/minigrid.py", "import minigrid"),
         ("envs/x.py", "from lssvwm_agents.agents import planning_agent"),
         ("envs/x.py", "import envs"),
         ("lssvwm_agents/data/x.py", "import pandas"),

@@ -2,6 +2,7 @@
 
 import pytest
 
+from lssvwm_agents.cli import main
 from lssvwm_agents.envs.raycast_maze import MazeConfig
 from lssvwm_agents.evaluate.memory.events import cue_paths
 from lssvwm_agents.recipes import CUE_BRANCH_FRAMES, RECIPES, DataConfig, Experiment, memory_cue
@@ -48,3 +49,9 @@ def test_errors_name_the_rule_and_the_value():
     with pytest.raises(ValueError, match="`episode_length` must be at least 12 frames more .* got 256"):
         DataConfig(cue_share=0.5, episode_length=256)
     assert DataConfig(episode_length=256).cue_share == 0.0
+
+
+def test_a_recipe_whose_environment_is_not_ours_needs_a_store(tmp_path, capsys):
+    assert main(["train", "--recipe", "point-maze", "--out", str(tmp_path / "run")]) == 2
+    assert "`point-maze` needs --store" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()

@@ -21,7 +21,7 @@ class CollectArgs:
     out: Path
     """Folder of the store."""
     policy: str = "random"
-    """random, held_random, explorer, forager, oracle, or a policy saved by stable-baselines3 (.zip)."""
+    """random, held_random, explorer, forager, oracle, waypoints, or a stable-baselines3 policy (.zip)."""
     episodes: int = 10
     """Episodes that the store holds in the end."""
     num_envs: int = 16
@@ -34,6 +34,8 @@ class CollectArgs:
     """Keyword arguments of the environment, as JSON."""
     frame_size: int | None = None
     """Edge of the recorded frames in pixels; without it images keep their size, rendered frames take 64."""
+    processes: bool = False
+    """Each environment in a process of its own: for slow ones, such as those drawn by MuJoCo."""
 
 
 def run(args: CollectArgs) -> None:
@@ -56,6 +58,7 @@ def run(args: CollectArgs) -> None:
         env_kwargs=env_kwargs,
         epsilon=args.epsilon,
         frame_size=args.frame_size,
+        processes=args.processes,
     )
     store = collect(config, args.out)
     print(

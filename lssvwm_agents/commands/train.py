@@ -11,7 +11,7 @@ from typing import Annotated
 import tyro
 
 from lssvwm_agents.errors import UserError
-from lssvwm_agents.recipes import RECIPES, Experiment, maze_tiny, with_maze
+from lssvwm_agents.recipes import FROM_STORES, RECIPES, Experiment, maze_tiny, with_maze
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,8 @@ class TrainArgs:
     out: Path
     """Folder of the run: tokenizer, checkpoints, log, and in the end the weights."""
     recipe: str = "maze-tiny"
-    """maze-tiny, memory-small, memory-cue or maze-debug; other flags' defaults are those of the recipe."""
+    """maze-tiny, memory-small, memory-cue, point-maze (from a store) or maze-debug; other flags' defaults are
+    those of the recipe."""
     store: Path | None = None
     """Episodes made by `lssvwm collect`; without it mazes are rendered on the device."""
     online: bool = False
@@ -72,6 +73,8 @@ def run(args: TrainArgs) -> None:
     """Train, and say where the weights are."""
     if args.online and args.store is not None:
         raise UserError(f"Say either --online or --store, got both (--store {args.store}).")
+    if args.store is None and args.recipe in FROM_STORES:
+        raise UserError(f"Recipe `{args.recipe}` needs --store: episodes made by `lssvwm collect`.")
     from lssvwm_agents.trainers.pipeline import RunOptions, run_experiment
 
     experiment = args.experiment if args.store is not None else with_maze(args.experiment)

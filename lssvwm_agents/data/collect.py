@@ -33,8 +33,8 @@ class CollectConfig:
 
     Attributes:
         env: Gymnasium id.
-        policy: ``random``, ``held_random``, ``explorer``, ``forager``, ``oracle``, or the path of a
-            stable-baselines3 policy.
+        policy: ``random``, ``held_random``, ``explorer``, ``forager``, ``oracle``, ``waypoints`` (PointMaze),
+            or the path of a stable-baselines3 policy.
         episodes: Episodes that the store holds in the end.
         num_envs: Environments played side by side.
         seed: Seed of episode 0.
@@ -42,6 +42,7 @@ class CollectConfig:
         epsilon: Probability, at each step, of a uniformly random action instead of the policy's.
         frame_size: Edge of the recorded frames in pixels; None keeps the size of image observations, and
             takes 64 for rendered frames.
+        processes: Each environment in a process of its own: for slow ones, such as those drawn by MuJoCo.
     """
 
     env: str
@@ -52,6 +53,7 @@ class CollectConfig:
     env_kwargs: dict[str, Any] = field(default_factory=dict)
     epsilon: float = 0.0
     frame_size: int | None = None
+    processes: bool = False
 
     def __post_init__(self) -> None:
         for name in ("episodes", "num_envs"):
@@ -119,7 +121,7 @@ def collect(config: CollectConfig, path: str | Path, progress: bool = True) -> E
     Args:
         config: What to collect.
         path: The store: a new folder, or one that an earlier call with the same configuration made
-            (``episodes`` and ``num_envs`` may differ).
+            (``episodes``, ``num_envs`` and ``processes`` may differ).
         progress: Whether to show a progress bar.
 
     Returns:
@@ -220,6 +222,11 @@ def _is_ours(env_id: str) -> bool:
     return env_id.startswith("lssvwm/")
 
 
+def _is_one_batch(env_id: str) -> bool:
+    """Whether it is one of ours in which all environments are rows of tensors."""
+    return _is_ours(env_id) and gymnasium.spec(env_id).vector_entry_point is not None
+
+
 def _make(config: CollectConfig, **kwargs: Any) -> gymnasium.Env[Any, Any]:
     """One environment, for a look at its spaces."""
     if _is_ours(config.env):
@@ -272,17 +279,20 @@ def _check_renders(config: CollectConfig) -> None:
 def _make_vector(config: CollectConfig, num_envs: int, reader: ObservationReader) -> VectorEnv:
     """A vector environment that is reset slot by slot, by us."""
     kwargs = dict(config.env_kwargs)
-    if _is_ours(config.env):
+    if _is_one_batch(config.env) and not config.processes:
         kwargs["autoreset_mode"] = AutoresetMode.DISABLED
         return gymnasium.make_vec(config.env, num_envs, vectorization_mode="vector_entry_point", **kwargs)
     if reader.kind == "rendered":
         kwargs["render_mode"] = "rgb_array"
         _check_renders(config)
+    vector_kwargs: dict[str, Any] = {"autoreset_mode": AutoresetMode.DISABLED}
+    if config.processes:  # fresh ones: what draws does not live through a fork
+        vector_kwargs["context"] = "spawn"
     return gymnasium.make_vec(
         config.env,
         num_envs,
-        vectorization_mode="sync",
-        vector_kwargs={"autoreset_mode": AutoresetMode.DISABLED},
+        vectorization_mode="async" if config.processes else "sync",
+        vector_kwargs=vector_kwargs,
         **kwargs,
     )
 

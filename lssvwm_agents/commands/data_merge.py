@@ -1,0 +1,28 @@
+"""``lssvwm data merge``: the episodes of several stores in one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tyro.conf import Positional
+
+
+@dataclass(frozen=True)
+class DataMergeArgs:
+    """Write the episodes of several stores to a new one; policies, seeds and settings may differ."""
+
+    paths: Positional[tuple[Path, ...]]
+    """The stores, two or more."""
+    out: Path
+    """A new folder."""
+
+
+def run(args: DataMergeArgs) -> None:
+    """Merge, and say what came out."""
+    from lssvwm_agents.data.merge import merge
+    from lssvwm_agents.data.store import EpisodeStore
+
+    merge(args.paths, args.out)
+    store = EpisodeStore.open(args.out)
+    print(f"{store.num_episodes:,} episodes, {store.num_frames:,} frames in {args.out}.")

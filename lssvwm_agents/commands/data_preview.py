@@ -1,0 +1,31 @@
+"""``lssvwm data preview``: look at recorded episodes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tyro.conf import Positional
+
+
+@dataclass(frozen=True)
+class DataPreviewArgs:
+    """Write a contact sheet (sheet.png) and a video (film.mp4) of the first episodes."""
+
+    path: Positional[str]
+    """A store, a Minari or LeRobot dataset, or a folder of videos with tables."""
+    out: Path
+    """Folder for the two files."""
+    episodes: int = 6
+    """How many episodes."""
+    columns: int = 10
+    """Frames of each on the sheet."""
+
+
+def run(args: DataPreviewArgs) -> None:
+    """Draw both, and say where they are."""
+    from lssvwm_agents.data.formats import open_source
+    from lssvwm_agents.data.preview import write_preview
+
+    sheet, film = write_preview(open_source(args.path), args.out, args.episodes, args.columns)
+    print(f"{sheet} and {film}.")

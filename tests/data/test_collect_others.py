@@ -1,0 +1,75 @@
+"""Collecting in processes of their own, and with a controller, in environments of other packages."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import counting_envs  # noqa: F401  (registers tests/Counting-v0)
+import gymnasium
+import numpy as np
+import pytest
+
+import lssvwm_agents.envs  # noqa: F401  (registers the ids)
+from lssvwm_agents.data.collect import CollectConfig, collect
+from lssvwm_agents.errors import UserError
+
+POINT = CollectConfig(
+    "lssvwm/PointMaze-UMaze-v0",
+    policy="waypoints",
+    episodes=6,
+    num_envs=3,
+    env_kwargs={"action_repeat": 5, "max_episode_steps": 60},
+)
+
+
+def need_point_maze() -> None:
+    try:
+        env = gymnasium.make(POINT.env)
+        env.reset(seed=0)
+        env.close()
+    except (gymnasium.error.DependencyNotInstalled, ImportError) as missing:
+        pytest.skip(str(missing))
+
+
+def test_processes_record_what_one_process_does(tmp_path: Path) -> None:
+    config = CollectConfig("tests/Counting-v0", episodes=5, num_envs=2, epsilon=0.3, processes=True)
+    apart = collect(config, tmp_path / "apart", progress=False)
+    together = collect(replace(config, processes=False), tmp_path / "together", progress=False)
+    assert apart.spec == together.spec
+    assert {e.seed: e.checksum() for e in apart} == {e.seed: e.checksum() for e in together}
+    more = collect(replace(config, episodes=6, processes=False), tmp_path / "apart", progress=False)
+    assert sorted(more.seeds.tolist()) == list(range(6))
+
+
+def test_the_controller_reaches_the_goal_and_wanders(tmp_path: Path) -> None:
+    need_point_maze()
+    store = collect(POINT, tmp_path / "ends", progress=False)
+    assert sum(bool(episode.terminated[-1]) for episode in store) >= 5
+    assert all(episode.rewards.sum() == episode.terminated.sum() for episode in store)
+    assert len({episode.actions[1].tobytes() for episode in store}) == 6
+    assert store.spec.proprio_dim == 4 and (store.spec.action_low, store.spec.action_high) == (
+        (-1, -1),
+        (1, 1),
+    )
+    again = collect(replace(POINT, num_envs=1, episodes=2), tmp_path / "again", progress=False)
+    first = {episode.seed: episode.checksum() for episode in store}
+    assert all(first[episode.seed] == episode.checksum() for episode in again)
+    kwargs = {**POINT.env_kwargs, "continuing_task": True}
+    goes_on = collect(replace(POINT, episodes=2, env_kwargs=kwargs), tmp_path / "on", progress=False)
+    assert goes_on.lengths.tolist() == [61, 61]
+    travelled = [np.abs(np.diff(episode.proprio[:, :2], axis=0)).sum() for episode in goes_on]
+    assert min(travelled) > 3.0  # metres
+
+
+@pytest.mark.parametrize(
+    ("env", "kwargs"),
+    [("lssvwm/RaycastMaze-7x7-v0", {}), ("lssvwm/PointMaze-UMaze-v0", {"observation": "frame"})],
+)
+def test_the_controller_needs_a_point_maze_that_says_where_it_is(
+    tmp_path: Path, env: str, kwargs: dict[str, str]
+) -> None:
+    need_point_maze()
+    with pytest.raises(UserError, match="`waypoints` plays lssvwm/PointMaze"):
+        collect(CollectConfig(env, policy="waypoints", env_kwargs=kwargs), tmp_path / "s", progress=False)
+    assert not (tmp_path / "s").exists()
