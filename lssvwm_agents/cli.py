@@ -114,6 +114,17 @@ COMMANDS = (
 )
 
 
+def _listed() -> list[tuple[str, str, str]]:
+    """(words, summary, group) of every line of the help: what is done with data takes one line."""
+    verbs = "|".join(command.words[1] for command in COMMANDS if command.words[0] == "data")
+    return [
+        ("data VERB", f"{verbs}: recorded episodes.", command.group)
+        if command.words[0] == "data"
+        else (" ".join(command.words), command.summary, command.group)
+        for command in COMMANDS
+    ]
+
+
 def usage() -> str:
     """The overview that ``lssvwm --help`` prints."""
     lines = [
@@ -124,11 +135,8 @@ def usage() -> str:
     ]
     for group in dict.fromkeys(command.group for command in COMMANDS):
         lines.append(f"{group}:")
-        lines += [
-            f"  lssvwm {' '.join(command.words):<20}{command.summary}"
-            for command in COMMANDS
-            if command.group == group
-        ]
+        shown = {name: summary for name, summary, where in _listed() if where == group}
+        lines += [f"  lssvwm {name:<20}{summary}" for name, summary in shown.items()]
     lines += [
         "",
         "`lssvwm COMMAND --help` lists a command's flags; `lssvwm --version` says which version this is.",

@@ -12,7 +12,8 @@ PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md")), *sorted((ROOT / "examp
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 ELSEWHERE = {"docs/imagined_environments.md"}  # tests/envs/test_imagined_docs.py
 NEEDS = {"docs/other_backbones.md": "diffusers", "docs/how_to/stable_baselines3.md": "stable_baselines3"}
-SHORTER = {  # what would take minutes
+SHORTER = {  # what would take minutes, or a GPU
+    "docs/planners.md": ('rollouts="cuda_graph"', 'rollouts="eager"'),
     "README.md": ("range(48)", "range(5)"),
     "docs/architecture.md": (
         "horizon=15, num_samples=512, num_elites=64, num_iterations=6",
