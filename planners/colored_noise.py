@@ -36,8 +36,8 @@ def coloured_normal(
     """
     source = device if generator is None else generator.device
     if colour == 0.0 or horizon == 1:
-        white = (num_iterations, num_samples, horizon, width)
-        return torch.randn(white, generator=generator, device=source, dtype=dtype).to(device)
+        white = (num_iterations, horizon, num_samples, width)  # time outermost, as rollouts read it
+        return torch.randn(white, generator=generator, device=source, dtype=dtype).to(device).transpose(1, 2)
     frequencies = torch.arange(horizon // 2 + 1, device=device, dtype=dtype).clamp(min=1.0) / horizon
     scale = frequencies ** (-0.5 * colour)
     # A real signal has a real part alone at frequency 0 and, of an even length, at the highest one.

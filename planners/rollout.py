@@ -277,7 +277,7 @@ def imagine_frames(
     pay = None if objective is None else caller(objective)
     kept_by = [caller(constraint) for constraint in constraints]
     # Time goes first, so that every frame's actions, rewards and continuations lie together in memory.
-    actions_TRA = candidates.reshape(rows, num_frames, action_dim).transpose(0, 1).contiguous()
+    actions_TRA = candidates.movedim(2, 0).reshape(num_frames, rows, action_dim).contiguous()
     # Dynamics that know how (RolloutDynamics) imagine all frames in one go.
     rollout = getattr(dynamics, "rollout", None)
     outcomes: Iterable[Outcome]

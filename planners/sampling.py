@@ -124,11 +124,14 @@ class SamplingPlanner(PlanningProblem):
         drawn = [-(-count // 2) for count in counts] if mirrored else counts
         noise = distribution.draw_noise(1, sum(drawn), generator, self.noise_colour)[0]
         # Rollouts read all candidates of one moment together: time lies outermost.
-        parts = [part.transpose(0, 1) for part in torch.split(noise, drawn)]
+        if len(set(counts)) == 1:
+            parts = [torch.unflatten(noise, 0, (len(counts), drawn[0])).transpose(1, 2)]
+        else:
+            parts = [part.transpose(0, 1).unsqueeze(0) for part in torch.split(noise, drawn)]
         if mirrored:
-            pairs = zip(parts, counts, strict=True)
-            parts = [torch.cat([part, -part], dim=1)[:, :count] for part, count in pairs]
-        return [part.contiguous().transpose(0, 1) for part in parts]
+            parts = [torch.cat([part, -part], dim=2) for part in parts]
+        each = [one for part in parts for one in part.contiguous().unbind()]
+        return [one[:, :count].transpose(0, 1) for one, count in zip(each, counts, strict=True)]
 
     def draw_candidates(self, distribution: Distribution, noise: torch.Tensor) -> torch.Tensor:
         """(B, N, H, A) candidates of one iteration."""
@@ -147,8 +150,8 @@ class SamplingPlanner(PlanningProblem):
         evaluator = self.evaluator(task)
         trace = Trace(evaluator, task.callback)
         proposals = self._propose(task)
-        # A search that nobody watches is traced as a whole, any other round by round.
-        at_once = len(noise) if self.compile_rollout and task.callback is None and task.seconds is None else 1
+        # A search that nobody watches is made (and traced) as a whole, any other round by round.
+        at_once = len(noise) if task.callback is None and task.seconds is None else 1
         rounds = compiled(_rounds) if self.compile_rollout else _rounds
         for first in range(0, len(noise), at_once):
             span = range(first, first + at_once)

@@ -41,7 +41,7 @@ def test_double_integrator_matches_riccati():
     planner = CEM(
         ContinuousActions((-4.0,), (4.0,)),
         horizon=10,
-        num_samples=256,
+        num_samples=512,
         num_elites=32,
         num_iterations=6,
         min_std=0.01,
@@ -59,8 +59,8 @@ def test_double_integrator_matches_riccati():
 
         ratios.append(_closed_loop_cost(policy, state, 40) / optimal)
     ratio = torch.stack(ratios)
-    assert (ratio >= 1 - 1e-9).all() and (ratio <= 1.08).all(), ratio.tolist()
-    assert ratio.mean() <= 1.02, ratio.tolist()
+    assert (ratio >= 1 - 1e-9).all() and (ratio <= 1.04).all(), ratio.tolist()
+    assert ratio.mean() <= 1.01, ratio.tolist()
 
 
 def test_terminal_value_makes_the_expected_return_that_of_the_whole_future():
