@@ -17,10 +17,11 @@ from tqdm import tqdm
 
 from lssvwm_agents.agents import PlanningAgent, check_spaces, environment_kwargs
 from lssvwm_agents.data.latents import module_hash
+from lssvwm_agents.evaluate.contenders import play_scripted
 from lssvwm_agents.evaluate.environments import choose_env_id, make_envs
 from lssvwm_agents.evaluate.mazes import episode_seeds, make_mazes
 from lssvwm_agents.evaluate.planner_options import PlannerOptions, make_planning_agent
-from lssvwm_agents.evaluate.planning import CI95_METHOD, play_scripted, summary
+from lssvwm_agents.evaluate.planning import CI95_METHOD, summary
 from lssvwm_agents.evaluate.policy_film import write_film
 from lssvwm_agents.evaluate.policy_play import Comparison, Played, play
 from lssvwm_agents.planners import ContinuousActions
@@ -114,8 +115,16 @@ def evaluate_policy(
             for name, other in others.items():
                 scores[name] += play(env, other, chunk, config.steps, None, around, bar).scores.tolist()
             for name in controls:
-                played = play_scripted(env, chunk, name, config.look_around, config.steps, 4, bar)
-                scores[name] += played.tolist()
+                rewards = play_scripted(
+                    env,
+                    chunk,
+                    name,
+                    config.look_around,
+                    config.steps,
+                    action_repeat=4,
+                    moved=lambda _: bar.update(),
+                )
+                scores[name] += rewards.sum(0).tolist()
             env.close()
     if film is not None and parts[0].film:
         write_film(film, parts[0].film)

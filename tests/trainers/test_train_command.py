@@ -47,7 +47,8 @@ def losses(out, phase="world_model"):
 def uninterrupted(tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "uninterrupted"
     text = run(command(out))
-    assert text.splitlines()[-1].endswith(f"weights: {out / 'model'}")
+    assert text.splitlines()[-2].endswith(f"weights: {out / 'model'}")
+    assert text.splitlines()[-1].startswith(f"Next: `lssvwm report {out}`")
     return out
 
 
