@@ -272,7 +272,7 @@ def maze_debug() -> Experiment:
 
 
 def point_maze() -> Experiment:
-    """A small model of PointMaze from a store, half an hour on a CPU; its value knows the way to the goal."""
+    """A small model of PointMaze, from a store; its value knows the way. Not trained to the end yet."""
     return Experiment(
         name="point-maze",
         maze=MazeConfig(),  # not used: the episodes come from a store
