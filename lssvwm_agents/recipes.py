@@ -207,6 +207,19 @@ def memory_small() -> Experiment:
     )
 
 
+def maze_small() -> Experiment:
+    """`small` as `maze-tiny` trains `tiny`, with rollouts: to plan with, minutes of a whole GPU."""
+    base = maze_tiny()
+    return replace(
+        base,
+        name="maze-small",
+        data=replace(base.data, num_envs=4096),
+        model=small(visual_odometry=True),
+        objective=replace(base.objective, rollout_rows=128),
+        training=replace(base.training, frames_per_batch=8192, memory_replay=0.5),
+    )
+
+
 def memory_cue() -> Experiment:
     """`maze-tiny` on mazes and cue corridors in equal shares, minutes on one GPU: the event memory figure."""
     base = maze_tiny()
@@ -305,6 +318,7 @@ def point_maze() -> Experiment:
 
 RECIPES: dict[str, Callable[[], Experiment]] = {
     "maze-tiny": maze_tiny,
+    "maze-small": maze_small,
     "memory-small": memory_small,
     "memory-cue": memory_cue,
     "point-maze": point_maze,
