@@ -50,6 +50,7 @@ VARIANTS: dict[str, list[str]] = {
     "scan": [*REPLAY, *SCAN],
     "scan, one group": [*REPLAY],
     "scan, rotary": [*REPLAY, "--backbone", "recurrence=rotary_ssd"],
+    "scan, keys normalised": [*REPLAY, *SCAN, "normalise_keys=True"],
     "scan, keys turned by place": [*REPLAY, *SCAN, "place_keys=True"],
     "scan, state 32": [*REPLAY, *SCAN, "state_dim=32"],
     "scan, state 128": [*REPLAY, *SCAN, "state_dim=128"],

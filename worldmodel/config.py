@@ -125,6 +125,7 @@ class BackboneConfig:
         half_life_frames: Shortest and longest half-life of the state at initialisation, in frames.
         half_life_factor: If above 1, no head's half-life leaves its initial one by more than this factor,
             whatever is learnt or seen; 0: free, as in Mamba-2.
+        normalise_keys: Normalise B and C to unit mean square, times a learnt scale, as in Mamba-3.
         place_keys: Rotate B and C by the odometry, so that memory is asked by place; needs odometry.
         place_features: Features ``N`` of the memory of places; 0 for none; needs odometry.
         place_values: Channels ``V`` that it keeps of a token.
@@ -148,6 +149,7 @@ class BackboneConfig:
     mlp_ratio: float = 2.0
     half_life_frames: tuple[float, float] = (4.0, 1024.0)
     half_life_factor: float = 0.0
+    normalise_keys: bool = False
     place_keys: bool = False
     place_features: int = 0
     place_values: int = 64

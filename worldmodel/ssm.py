@@ -1,7 +1,7 @@
 """Block-wise state-space memory: every block of the token grid is a sequence through time with its own state.
 
 The projections are Mamba-2's (arXiv 2405.21060); ``rotary_ssd`` adds Mamba-3's data-dependent rotation of B
-and C. There is no short convolution (a reading token must not see other noisy tokens, and local attention
+and C, ``normalise_keys`` its normalisation of them. There is no short convolution (a reading token must not see other noisy tokens, and local attention
 does its work), and with it goes the activation on b and c: keys of either sign can be told apart more
 sharply.
 
@@ -74,6 +74,9 @@ class BlockScan(nn.Module):
         if self.half_life_factor:  # the rates stay, and the steps stay near their initial ones
             self.log_a.requires_grad_(False)
             self.dt_bias.requires_grad_(False)
+        self.key_scale: nn.Parameter | None = None
+        if config.normalise_keys:
+            self.key_scale = nn.Parameter(torch.ones(2, self.groups, self.state_dim))
         self.place: PlaceRotation | None = None
         if config.place_keys:
             self.place = PlaceRotation(self.groups, self.state_dim // 2, *odometry, block)
@@ -167,6 +170,9 @@ class BlockScan(nn.Module):
     def _split(self, tokens: torch.Tensor, place: torch.Tensor | None) -> _Parts:
         z, x, b, c, dt, turn = self.project_in(to_blocks(tokens, self.block)).split(self.sizes, dim=-1)
         b, c = (torch.unflatten(key, -1, (self.groups, self.state_dim)) for key in (b, c))
+        if self.key_scale is not None:
+            scale = self.key_scale.to(b.dtype)
+            b, c = (scale[i] * F.rms_norm(key, key.shape[-1:]) for i, key in enumerate((b, c)))
         if self.place is not None:
             assert place is not None
             blocks = num_blocks(self.block, self.grid)

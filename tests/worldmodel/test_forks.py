@@ -16,6 +16,7 @@ VARIANTS = {
     "places": {"place_features": 6, "place_values": 4, "place_half_life_frames": 30.0},
     "poses": {"place_features": 6, "place_values": 4, "odometry": "pose", "proprio_dim": 4},
     "visual_odometry": {"odometry": "pose", "proprio_dim": 5, "visual_odometry": True},
+    "normalised_keys": {"normalise_keys": True, "num_groups": 2},
     "place_keys": {"place_keys": True, "num_groups": 2},
     "no_memory": {"memory": "none"},
     "full_attention": {"memory": "full_attention"},

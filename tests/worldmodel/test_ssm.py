@@ -145,3 +145,17 @@ def test_running_angle_keeps_its_digits_over_a_long_video():
     exact = wrap(running_angle(increment.double(), start.double()))
     error = wrap(wrap(running_angle(increment, start)).double() - exact + math.pi) - math.pi
     assert error.abs().max() < 2 * math.pi / 1000
+
+
+def test_normalised_keys_do_not_feel_the_scale_of_their_projection():
+    outputs = {}
+    for normalise in (True, False):
+        outputs[normalise] = []
+        for scale in (1.0, 7.0):
+            scan = make_scan("ssd", normalise_keys=normalise)
+            start, width = sum(scan.sizes[:2]), sum(scan.sizes[2:4])
+            with torch.no_grad():
+                scan.project_in.weight[start : start + width] *= scale
+            outputs[normalise].append(scan(frames(4), None, *started(scan))[0])
+    torch.testing.assert_close(*outputs[True], rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(*outputs[False], rtol=1e-2)
