@@ -1,9 +1,9 @@
 """Block-wise state-space memory: every block of the token grid is a sequence through time with its own state.
 
 The projections are Mamba-2's (arXiv 2405.21060); ``rotary_ssd`` adds Mamba-3's data-dependent rotation of B
-and C, ``normalise_keys`` its normalisation of them. There is no short convolution (a reading token must not see other noisy tokens, and local attention
-does its work), and with it goes the activation on b and c: keys of either sign can be told apart more
-sharply.
+and C, ``normalise_keys`` its normalisation of them. There is no short convolution (a reading token must not
+see other noisy tokens, and local attention does its work), and with it goes the activation on b and c: keys
+of either sign can be told apart more sharply.
 
 Glossary: ``x`` the values written, ``z`` the output gate, ``b`` the key written at, ``c`` the key read at,
 ``dt`` the step.

@@ -48,6 +48,9 @@ class CompareArgs:
     """Stop after the training: commands with one --out train side by side, a last one evaluates all."""
     tensorboard: bool = True
     """Write TensorBoard files while training."""
+    event_records: tuple[Path, ...] = ()
+    """Records of `lssvwm evaluate memory --tests events`, one per training seed of another recipe, such as
+    memory-cue: what memory.json says of events."""
     memory: MemoryOptions = field(default_factory=MemoryOptions)
     """How large the evaluation is."""
     experiment: Annotated[Experiment, tyro.conf.arg(name="")] = maze_tiny()
@@ -78,6 +81,7 @@ def run(args: CompareArgs) -> None:
         tests=tests,
         memory=args.memory,
         tensorboard=args.tensorboard,
+        event_records=args.event_records,
     )
     experiment = with_maze(args.experiment)
     if args.train_only:

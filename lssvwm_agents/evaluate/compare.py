@@ -13,7 +13,7 @@ from typing import Any
 from lssvwm_agents.baselines import BASELINES
 from lssvwm_agents.errors import UserError
 from lssvwm_agents.evaluate.memory.benchmark import evaluate_memory
-from lssvwm_agents.evaluate.memory.combine import ACTIONS, combine
+from lssvwm_agents.evaluate.memory.combine import ACTIONS, combine, event_accuracy
 from lssvwm_agents.evaluate.memory.controls import OURS
 from lssvwm_agents.evaluate.memory.options import TESTS, MemoryOptions
 from lssvwm_agents.recipes import Experiment
@@ -40,6 +40,8 @@ class CompareOptions:
         tests: Tests of the evaluation.
         memory: Its numbers.
         tensorboard: Whether training writes TensorBoard files.
+        event_records: Records of ``lssvwm evaluate memory --tests events``, one per training seed of another
+            recipe: their accuracy stands in ``memory.json`` where this recipe knows no cue corridors.
     """
 
     out: Path
@@ -53,6 +55,7 @@ class CompareOptions:
     tests: tuple[str, ...] = TESTS
     memory: MemoryOptions = field(default_factory=MemoryOptions)
     tensorboard: bool = True
+    event_records: tuple[Path, ...] = ()
 
 
 def compare(experiment: Experiment, options: CompareOptions) -> dict[str, Any]:
@@ -63,13 +66,21 @@ def compare(experiment: Experiment, options: CompareOptions) -> dict[str, Any]:
 
     Raises:
         UserError: If a baseline is unknown, does not fit the recipe, would take the name ``ours`` from runs
-            of the baseline so called, the recipe is driven by the clock, or the folder holds a run by other
-            settings.
+            of the baseline so called, the recipe is driven by the clock, the folder holds a run by other
+            settings, or one of the event records holds no events.
     """
+    events = _load_events(options.event_records)
     for pair in train_baselines(experiment, options):
         _evaluate(options, *pair)
-    combined = combine(_load_evaluations(options.out), options.ours)
+    evaluations = _load_evaluations(options.out)
+    combined = combine(evaluations, options.ours)
     combined["training"] = {name: found for name, found in _training_figures(options.out)}
+    if events:
+        combined["event_accuracy"] = event_accuracy(events)
+        combined["event_models"] = [_provenance(record) for record in events]
+    combined["evaluations"] = {
+        name: [_provenance(record) for record in by_seed.values()] for name, by_seed in evaluations.items()
+    }
     combined |= {"recipe": experiment.name, **run_info(choose_device(options.device))}
     write_json(options.out / "memory.json", combined)
     return combined
@@ -222,6 +233,21 @@ def _load_evaluations(out: Path) -> dict[str, dict[int, dict[str, Any]]]:
         record = json.loads(path.read_text())
         found.setdefault(record["baseline"], {})[record["training_seed"]] = record
     return {name: dict(sorted(by_seed.items())) for name, by_seed in found.items()}
+
+
+def _load_events(paths: tuple[Path, ...]) -> list[dict[str, Any]]:
+    records = [json.loads(path.read_text()) for path in paths]
+    for path, record in zip(paths, records, strict=True):
+        if "events" not in record:
+            raise UserError(
+                "`event_records` must be files that `lssvwm evaluate memory --tests events` wrote, got "
+                f"{path}, which has no events."
+            )
+    return records
+
+
+def _provenance(record: dict[str, Any]) -> dict[str, Any]:
+    return {key: record.get(key) for key in ("model_sha256", "command", "commit", "device")}
 
 
 def _training_figures(out: Path) -> Iterator[tuple[str, dict[str, Any]]]:

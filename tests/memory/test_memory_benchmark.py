@@ -240,6 +240,19 @@ def test_a_comparison_trains_evaluates_and_skips_what_is_done(tmp_path, capsys):
     assert "window_only-seed0: trained before" in printed and "window_only-seed0: evaluated before" in printed
     assert "frame_scan-seed0: training" in printed and set(lists) | {"frame_scan"} == set(again["psnr"])
     assert again["psnr"]["ours"] == lists["ours"]
+    provenance = again["evaluations"]["ours"][0]
+    assert provenance["model_sha256"] == evaluation["model_sha256"] and provenance["device"].startswith("cpu")
+
+    files = {name: tmp_path / f"{name}.json" for name in ("first", "second", "eventless")}
+    for name, share in (("first", 0.25), ("second", 0.75)):
+        record_of_events = {"events": {"accuracy": {"ours": {"16": [share, 0, 1]}}}}
+        files[name].write_text(json.dumps(record_of_events))
+    elsewhere = (files["first"], files["second"])
+    of_others = replace(options, baselines=("window_only",), event_records=elsewhere)
+    assert compare(tiny_recipe(), of_others)["event_accuracy"] == {"16": [0.25, 0.75]}
+    files["eventless"].write_text("{}")
+    with pytest.raises(UserError, match="eventless.json, which has no events"):
+        compare(tiny_recipe(), replace(of_others, event_records=(files["eventless"],)))
     other = replace(tiny_recipe(), objective=ObjectiveConfig(full_noise_share=0.7))
     with pytest.raises(UserError, match="full_noise_share was 0.5 and is now 0.7"):
         compare(other, replace(options, baselines=("window_only",)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from statistics import fmean
 from typing import Any
 
@@ -47,7 +47,7 @@ def combine(evaluations: Evaluations, ours: str) -> dict[str, Any]:
         "by_baseline": {
             name: {
                 "gap_closed_far": [_gap(record) for record in by_seed.values()],
-                "event_accuracy": _events(by_seed),
+                "event_accuracy": event_accuracy(by_seed.values()),
                 "streaming": _streaming(by_seed),
                 "parameters": [record["parameters"] for record in by_seed.values()],
             }
@@ -97,9 +97,9 @@ def _gap(record: Mapping[str, Any]) -> float | None:
     return None if value is None else float(value[0])
 
 
-def _events(by_seed: Mapping[int, Mapping[str, Any]]) -> dict[str, list[float]]:
-    """Delay to the accuracy per training seed."""
-    found = [record["events"]["accuracy"][OURS] for record in by_seed.values() if "events" in record]
+def event_accuracy(records: Iterable[Mapping[str, Any]]) -> dict[str, list[float]]:
+    """Delay to the accuracy of each record that has events, in their order."""
+    found = [record["events"]["accuracy"][OURS] for record in records if "events" in record]
     delays = list(found[0]) if found else []
     return {delay: [accuracy[delay][0] for accuracy in found] for delay in delays}
 
