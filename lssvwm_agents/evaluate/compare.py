@@ -19,7 +19,12 @@ from lssvwm_agents.evaluate.memory.options import TESTS, MemoryOptions
 from lssvwm_agents.recipes import Experiment
 from lssvwm_agents.report import model_sha256, run_info, write_json
 from lssvwm_agents.trainers.distributed import choose_device
-from lssvwm_agents.trainers.pipeline import RunOptions, run_experiment, run_settings
+from lssvwm_agents.trainers.pipeline import (
+    SETTING_DEFAULTS,
+    RunOptions,
+    run_experiment,
+    run_settings,
+)
 from lssvwm_agents.trainers.run_folder import claim, training_progress
 from lssvwm_agents.weights import load_model
 
@@ -169,7 +174,7 @@ def _train(experiment: Experiment, options: CompareOptions, name: str, seed: int
     progress = training_progress(folder)
     whole = (folder / "model" / "config.json").is_file()
     if whole and progress is not None and progress["update"] >= experiment.training.updates:
-        claim(folder, run_settings(experiment, run))
+        claim(folder, run_settings(experiment, run), SETTING_DEFAULTS)
         print(f"{folder.name}: trained before")
         return
     print(f"{folder.name}: training", flush=True)

@@ -14,6 +14,7 @@ import torch
 from lssvwm_agents.data.latents import LatentDataset, encode_store, make_dataset
 from lssvwm_agents.data.online import maze_seeds, render_episodes, render_frames, rollout, tokenizer_encoder
 from lssvwm_agents.data.store import EpisodeStore
+from lssvwm_agents.envs import MazeConfig
 from lssvwm_agents.errors import UserError
 from lssvwm_agents.recipes import Experiment, experiment_to_dict, odometry_kind
 from lssvwm_agents.seeding import fold_in
@@ -93,6 +94,10 @@ def run_settings(
     }
 
 
+SETTING_DEFAULTS: dict[str, Any] = {"experiment": experiment_to_dict(Experiment("", MazeConfig()))}
+"""What settings are that a run of an earlier version knew nothing of (see :func:`claim`)."""
+
+
 def _run(
     experiment: Experiment, options: RunOptions, process: Process, deadline: float | None
 ) -> Path | None:
@@ -112,7 +117,7 @@ def _run(
                     f"{theirs}, the recipe's {ours}."
                 )
     if process.is_main:
-        claim(options.out, run_settings(experiment, options, store))
+        claim(options.out, run_settings(experiment, options, store), SETTING_DEFAULTS)
     process.wait()
     held_out = None
     if store is not None:

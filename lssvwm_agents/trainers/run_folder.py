@@ -35,8 +35,14 @@ def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def claim(directory: Path, settings: dict[str, Any]) -> None:
+def claim(directory: Path, settings: dict[str, Any], defaults: dict[str, Any] | None = None) -> None:
     """Note in ``experiment.json`` what a run is made by, or check that it is the same as before.
+
+    Args:
+        directory: The run's folder.
+        settings: Nested, of JSON's kinds.
+        defaults: Values of settings that the folder's file does not know: a run of an earlier version was
+            made by what is the default of a setting added since.
 
     Raises:
         UserError: If the folder holds a run with other settings, or other files.
@@ -49,6 +55,7 @@ def claim(directory: Path, settings: dict[str, Any]) -> None:
         except json.JSONDecodeError as error:
             raise UserError(f"{path} is not JSON ({error}): choose another folder with --out.") from error
         now = flatten(settings)
+        before = {name: value for name, value in flatten(defaults or {}).items() if name in now} | before
         names = sorted(before.keys() | now.keys())
         missing = "nothing"
         different = [

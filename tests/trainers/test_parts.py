@@ -177,6 +177,12 @@ def test_a_run_folder_belongs_to_one_experiment(tmp_path):
     claim(run, {"a": {"learning_rate": 1.0, "log_every": 7}})
     with pytest.raises(UserError, match=r"a.learning_rate was 1.0 and is now 2.0"):
         claim(run, {"a": {"learning_rate": 2.0, "log_every": 5}})
+    later = {"a": {"learning_rate": 1.0, "log_every": 5, "added_since": 0.5}}
+    with pytest.raises(UserError, match="added_since was 'nothing' and is now 0.5"):
+        claim(run, later)
+    claim(run, later, {"a": {"added_since": 0.5, "gone": 1}})
+    with pytest.raises(UserError, match="added_since was 0.25 and is now 0.5"):
+        claim(run, later, {"a": {"added_since": 0.25}})
     other = tmp_path / "other"
     other.mkdir()
     (other / "thesis.txt").write_text("mine")
