@@ -230,10 +230,12 @@ def memory_cue() -> Experiment:
     return replace(
         base,
         name="memory-cue",
-        data=replace(base.data, cue_share=0.5),
+        data=replace(base.data, num_envs=4096, cue_share=0.5),
+        objective=replace(base.objective, rollout_rows=64),
         training=replace(
             base.training,
-            updates=10000,
+            updates=2500,
+            frames_per_batch=8192,
             curriculum=tuple(zip(starts, lengths * 2, strict=True)),
             memory_replay=0.2,
             # Whoever waits at the gate revisits most: corridors would crowd out the mazes.
