@@ -29,6 +29,8 @@ class EvaluatePolicyArgs:
     """File for the result."""
     film: Path | None = None
     """File for a film (.mp4) of real and imagined episodes."""
+    allow_other_env: bool = False
+    """Also take an environment that the model was not trained for by name."""
     controls: bool = True
     """Mazes: score random moves, the explorer and the oracle too."""
     with_planner: bool = False
@@ -75,6 +77,7 @@ def run(args: EvaluatePolicyArgs) -> None:
         agents=agents,
         controls=CONTROLS if args.controls and maze else (),
         film=args.film,
+        allow_other_env=args.allow_other_env,
     )
     result |= {"model": name, "model_sha256": model_sha256(name), **run_info(args.device)}
     print(f"{'who':<22}{'mean':>8}   95 % interval")

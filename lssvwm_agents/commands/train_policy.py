@@ -31,6 +31,9 @@ class TrainPolicyArgs:
     """A shipped model's name, a run's folder, or a Hugging Face id, to train in as it is."""
     iterations: int = 5
     """Times that the policy is improved and evaluated; more may be asked for later."""
+    allow_other_env: bool = False
+    """Also take an environment that the model was not trained for by name, such as the cue corridor for
+    tiny-cue."""
     controls: bool = True
     """Mazes: score random moves, the explorer and the oracle too, at the first evaluation."""
     device: str = "auto"
@@ -55,6 +58,7 @@ def run(args: TrainPolicyArgs) -> None:
         algo=args.algo,
         model=args.model,
         iterations=args.iterations,
+        allow_other_env=args.allow_other_env,
         controls=args.controls,
         device=args.device,
         stop_after=args.stop_after,

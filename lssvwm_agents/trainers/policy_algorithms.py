@@ -60,11 +60,19 @@ class World:
         env_id: The environment; empty for the one that it was trained for.
         store: Recorded episodes that contexts are taken from; None to play them live.
         recipe: Says how contexts are played.
+        allow_other_env: Also take an environment that the model was not trained for by name.
     """
 
-    def __init__(self, model: WorldModel, env_id: str, store: Path | None, recipe: PolicyRecipe) -> None:
+    def __init__(
+        self,
+        model: WorldModel,
+        env_id: str,
+        store: Path | None,
+        recipe: PolicyRecipe,
+        allow_other_env: bool = False,
+    ) -> None:
         self.model, self.store, self.recipe = model, store, recipe
-        self.env_id = choose_env_id(model.config, env_id or None, allow_other_env=False)
+        self.env_id = choose_env_id(model.config, env_id or None, allow_other_env)
         self.kwargs = environment_kwargs(model.config)
         env = make_envs(self.env_id, 1, self.kwargs)
         self.action_space, self.maze = env.single_action_space, getattr(env.unwrapped, "maze_config", None)
@@ -193,6 +201,7 @@ def make_improver(
     env_id: str,
     store: Path | None,
     tensorboard: bool,
+    allow_other_env: bool = False,
 ) -> Improver:
     """The improver of an algorithm.
 
@@ -205,11 +214,12 @@ def make_improver(
         env_id: The environment; empty for the one that the model was trained for.
         store: Recorded episodes that contexts are taken from; None to play them live.
         tensorboard: Whether to write TensorBoard files.
+        allow_other_env: Also take an environment that the model was not trained for by name.
 
     Raises:
         UserError: If the algorithm does not act in such an environment.
     """
-    world = World(model, env_id, store, recipe)
+    world = World(model, env_id, store, recipe, allow_other_env)
     if algo == "actor-critic":
         return ActorCriticImprover(world, name, recipe, out, tensorboard)
     discrete = isinstance(world.action_space, gymnasium.spaces.Discrete)

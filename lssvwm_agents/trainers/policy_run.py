@@ -44,6 +44,7 @@ class PolicyRunOptions:
         algo: ``actor-critic``, ``ppo`` or ``sac``.
         model: A world model that stays as it is; None to collect episodes and to fit one.
         iterations: Times that the policy is improved and evaluated.
+        allow_other_env: Also take an environment that ``model`` was not trained for by name.
         controls: Mazes: score random, explorer and oracle too, once.
         device: ``auto``, ``cpu`` or ``cuda``.
         stop_after: Seconds after which to stop, to be resumed; 0 for no limit.
@@ -56,6 +57,7 @@ class PolicyRunOptions:
     algo: Algorithm = "actor-critic"
     model: str | None = None
     iterations: int = 5
+    allow_other_env: bool = False
     controls: bool = True
     device: str = "auto"
     stop_after: float = 0.0
@@ -168,6 +170,7 @@ class PolicyRun:
             self.options.env,
             None if self.options.model is not None else self.out / "episodes" / "all",
             self.options.tensorboard,
+            self.options.allow_other_env,
         )
 
     def _improve(self, iteration: int) -> bool:
