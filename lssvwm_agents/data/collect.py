@@ -33,7 +33,7 @@ class CollectConfig:
 
     Attributes:
         env: Gymnasium id.
-        policy: ``random``, ``held_random``, ``explorer``, ``forager``, ``oracle``, ``waypoints`` (PointMaze),
+        policy: ``random``, ``held_random``, ``explorer``, ``forager``, ``oracle``, ``waypoints`` (other mazes),
             or the path of a stable-baselines3 policy.
         episodes: Episodes that the store holds in the end.
         num_envs: Environments played side by side.
