@@ -6,6 +6,7 @@ Each walker plays one episode; what is random in it comes from the generator it 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -120,45 +121,51 @@ LEFT, RIGHT, FORWARD, NOTHING = 0, 1, 2, 6
 class MemoryGuesser:
     """Looks at the object to remember, wanders, and goes to either object of the fork, at random, in time.
 
-    For MiniGrid's ``Memory`` tasks. An episode has at least ``EPISODE_WIDTHS * width`` frames (52 in
-    ``MemoryS13``) and seldom many more, unless it is disturbed; half of the episodes earn the reward.
+    For MiniGrid's ``Memory`` tasks. An episode has exactly ``EPISODE_WIDTHS * width`` frames (52 in
+    ``MemoryS13``) unless it is disturbed: a window of that length holds the object and what came of it. Half
+    of the episodes earn the reward. In half of them the agent wanders where the object cannot be seen again,
+    if the grid is wide enough.
+    Wandering, it now and then does something else, and so bumps into walls.
 
     Args:
         draws: Of this episode.
     """
 
     EPISODE_WIDTHS = 4
+    SLACK = 4  # steps: something else done, undone and one step farther
+    ELSE = 0.1
 
     def __init__(self, draws: np.random.Generator) -> None:
         self._draws = draws
         self._side = int(draws.integers(2))
+        self._returns = bool(draws.integers(2))
         self._time, self._visits, self._leaving = 0, 0, False
         self._steps: dict[Pose, int] = {}
         self._way_out: dict[Pose, int] = {}
 
     def act(self, now: GridSituation) -> int:
         """One of MiniGrid's actions."""
-        walkable = now.free.copy()
-        for column, row in now.ends:
-            walkable[row, column] = False
         if not self._way_out:
             end, other = now.ends[self._side], now.ends[1 - self._side]
-            out = now.free.copy()
-            out[other[1], other[0]] = False
-            self._way_out = poses_to(out, [(*end, heading) for heading in range(4)])
-        left = self.EPISODE_WIDTHS * now.free.shape[1] - self._time
-        # One step of slack: what is done now may lead one step away.
-        if not self._leaving and self._visits > 1 and self._way_out[now.pose] >= left - 1:
-            self._leaving, self._steps = True, self._way_out
-        if not self._leaving and self._steps.get(now.pose, 0) == 0:
+            self._way_out = poses_to(without(now.free, [other]), [(*end, heading) for heading in range(4)])
+        # The last step leads to the last frame, and the first frame is none of a step.
+        left = self.EPISODE_WIDTHS * now.free.shape[1] - 1 - self._time
+        self._time += 1
+        if self._visits > 1 and self._way_out[now.pose] >= left - self.SLACK:
+            self._leaving = True
+        if self._leaving:
+            # Waits where the way is clear: before the last step, to be there in time.
+            wait = self._way_out[now.pose] == 1 and left > 1
+            return NOTHING if wait else towards(self._way_out, now.pose)
+        if self._steps.get(now.pose, 0) == 0:
+            walkable = without(now.free, now.ends)
             self._steps = poses_to(walkable, [self._next_pose(now, walkable)])
             self._visits += 1
-        self._time += 1
-        here = self._steps[now.pose]
-        for action in (FORWARD, LEFT, RIGHT):
-            if self._steps.get(moved(now.pose, action), here) < here:
+        elif self._visits > 1 and self._draws.random() < self.ELSE:
+            action = int(self._draws.integers(3))
+            if moved(now.pose, action)[:2] not in now.ends:
                 return action
-        return NOTHING
+        return towards(self._steps, now.pose)
 
     def _next_pose(self, now: GridSituation, walkable: NDArray[np.bool_]) -> Pose:
         """First before the object to remember, then anywhere this side of the fork."""
@@ -166,9 +173,27 @@ class MemoryGuesser:
         if self._visits == 0:
             return (int(self._draws.integers(2, 4)), middle, 2)
         reached = steps_to(walkable, now.pose[:2]) >= 0  # what lies behind the walls is empty, too
-        rows, columns = np.nonzero(reached[:, :fork])
+        # Seven cells are seen, one's own among them, and the object is in column 1.
+        first = 0 if self._returns else min(8, fork - 1)
+        rows, columns = np.nonzero(reached[:, first:fork])
         drawn = int(self._draws.integers(len(rows)))
-        return (int(columns[drawn]), int(rows[drawn]), int(self._draws.integers(4)))
+        return (first + int(columns[drawn]), int(rows[drawn]), int(self._draws.integers(4)))
+
+
+def without(free: NDArray[np.bool_], cells: Iterable[Cell]) -> NDArray[np.bool_]:
+    """The free cells but for some."""
+    rest = free.copy()
+    for column, row in cells:
+        rest[row, column] = False
+    return rest
+
+
+def towards(steps: dict[Pose, int], pose: Pose) -> int:
+    """The action that leads one step nearer."""
+    for action in (FORWARD, LEFT, RIGHT):
+        if steps.get(moved(pose, action), steps[pose]) < steps[pose]:
+            return action
+    return NOTHING
 
 
 def moved(pose: Pose, action: int) -> Pose:

@@ -61,7 +61,7 @@ def test_guessers_look_first_and_are_right_half_of_the_time(grids: EpisodeStore,
         seen = False
         for action in episode.actions[1:10]:
             env.step(int(action))
-            seen |= bool(env.inner.in_view(1, env.inner.height // 2 - 1))
+            seen |= bool(env.inner.agent_sees(1, env.inner.height // 2 - 1))
         assert seen, episode.seed
     again = collect(replace(GRID, episodes=3, num_envs=1), tmp_path / "again", progress=False)
     first = {episode.seed: episode.checksum() for episode in grids}
