@@ -51,7 +51,7 @@ def mazes(tmp_path_factory) -> EpisodeStore:
 
 
 def test_guessers_look_first_and_are_right_half_of_the_time(grids: EpisodeStore, tmp_path: Path) -> None:
-    assert grids.lengths.min() >= 28 and grids.lengths.max() <= 34
+    assert set(grids.lengths.tolist()) == {4 * 7}
     assert all(episode.terminated[-1] and not episode.terminated[:-1].any() for episode in grids)
     earned = [episode.rewards.sum() > 0 for episode in grids]
     assert 2 <= sum(earned) <= 10
@@ -83,7 +83,7 @@ SMALL = [
     *("--model.tokenizer.channels", "8", "8", "8", "--model.backbone.width", "16"),
     *("--model.backbone.head-dim", "16", "--model.backbone.num-groups", "1"),
     *("--model.backbone.place-features", "8", "--model.backbone.place-values", "8"),
-    *("--training.updates", "4", "--training.frames-per-batch", "48", "--training.curriculum", "0", "24"),
+    *("--training.updates", "2", "--training.frames-per-batch", "48", "--training.curriculum", "0", "24"),
     *("--training.log-every", "1", "--training.validate-every", "0", "--training.rollout-start", "0.5"),
     *("--training.validation-context", "16", "--training.validation-horizon", "4"),
     *("--objective.rollout-rows", "2", "--objective.rollout-horizon", "2"),
@@ -107,7 +107,7 @@ def test_recipes_train_from_real_episodes(
     assert main([*words, *SMALL, *more]) == 0
     log = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     losses = [line for line in log if line["phase"] == "world_model" and "loss" in line]
-    assert [line["update"] for line in losses] == [1, 2, 3, 4]
+    assert [line["update"] for line in losses] == [1, 2]
     assert all(np.isfinite(line["loss"]) and line["skipped"] == 0 for line in losses)
     assert "loss/visual_odometry" in losses[0] and "loss/rollout_reward" in losses[-1]
     assert all(np.isfinite(log[-1][name]) for name in ("val/imagined_psnr", "val/recall_mse", "val/reward"))
