@@ -310,10 +310,49 @@ def point_maze() -> Experiment:
             frames_per_batch=512,
             curriculum=((0.0, 16),),
             rollout_start=0.3,
+            cuda_graph=True,
             validate_every=1000,
             num_validation_episodes=32,
             validation_context=4,
             validation_horizon=8,
+        ),
+    )
+
+
+def memory_maze_9x9() -> Experiment:
+    """`small` on recorded Memory Maze episodes, with odometry, minutes of a whole GPU."""
+    base = maze_small()
+    return replace(
+        base,
+        name="memory-maze-9x9",
+        data=DataConfig(num_validation_store_episodes=16),
+        model=small(visual_odometry=True, odometry="pose"),
+        training=replace(base.training, updates=8000, priority=0.25),
+    )
+
+
+def minigrid_memory() -> Experiment:
+    """`tiny` on recorded episodes of MiniGrid's memory task, minutes on one GPU: a cue decides the reward."""
+    base = maze_tiny()
+    return replace(
+        base,
+        name="minigrid-memory",
+        data=DataConfig(num_validation_store_episodes=64),
+        model=tiny(visual_odometry=True, odometry="pose"),
+        # The objects are a hundredth of a frame, and everything depends on them.
+        tokenizer_loss=replace(base.tokenizer_loss, worst=1.0),
+        objective=replace(base.objective, rollout_horizon=8, rollout_rows=64),
+        training=replace(
+            base.training,
+            updates=6000,
+            frames_per_batch=8320,
+            # Half an episode, then whole ones: those hold both the cue and what came of it.
+            curriculum=((0.0, 26), (0.3, 52)),
+            memory_replay=0.2,
+            priority=0.0,
+            validate_every=1000,
+            validation_context=40,
+            validation_horizon=12,
         ),
     )
 
@@ -324,11 +363,13 @@ RECIPES: dict[str, Callable[[], Experiment]] = {
     "memory-small": memory_small,
     "memory-cue": memory_cue,
     "point-maze": point_maze,
+    "memory-maze-9x9": memory_maze_9x9,
+    "minigrid-memory": minigrid_memory,
     "maze-debug": maze_debug,
 }
 """Recipes by the name that ``lssvwm train --recipe`` takes."""
 
-FROM_STORES = frozenset({"point-maze"})
+FROM_STORES = frozenset({"point-maze", "memory-maze-9x9", "minigrid-memory"})
 """Recipes whose environment cannot be rendered on the device: they need a store."""
 
 

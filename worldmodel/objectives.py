@@ -27,12 +27,21 @@ class TokenizerLossConfig:
     Attributes:
         mse: Weight of the squared error.
         mae: Weight of the absolute error.
+        worst: Weight of the squared error of the worst pixels of every frame: without it, objects of a few
+            pixels in a large calm frame may be left out.
+        worst_share: How many of a frame's pixels those are, at least one.
         latent_penalty: Weight of the mean squared latent, which keeps latents bounded.
     """
 
     mse: float = 1.0
     mae: float = 0.2
+    worst: float = 0.0
+    worst_share: float = 0.02
     latent_penalty: float = 1e-4
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.worst_share <= 1.0:
+            raise ValueError(f"`worst_share` must be in (0, 1], got {self.worst_share}.")
 
 
 def tokenizer_loss(
@@ -44,7 +53,14 @@ def tokenizer_loss(
     mse, mae = error.square().mean(), error.abs().mean()
     loss = config.mse * mse + config.mae * mae + config.latent_penalty * latents.square().mean()
     psnr = -10.0 * torch.log10(mse.detach().clamp(min=1e-10))
-    return loss, {"tokenizer/mse": mse.detach(), "tokenizer/mae": mae.detach(), "tokenizer/psnr": psnr}
+    parts = {"tokenizer/mse": mse.detach(), "tokenizer/mae": mae.detach(), "tokenizer/psnr": psnr}
+    if config.worst > 0:
+        pixels = error.square().mean(1).flatten(1)
+        count = max(1, round(config.worst_share * pixels.shape[1]))
+        worst = pixels.topk(count, dim=1).values.mean()
+        loss = loss + config.worst * worst
+        parts["tokenizer/worst"] = worst.detach()
+    return loss, parts
 
 
 @dataclass(frozen=True)

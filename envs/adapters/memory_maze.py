@@ -33,6 +33,7 @@ from lssvwm_agents.envs.adapters.headless import (
     missing_extra,
 )
 from lssvwm_agents.envs.adapters.registration import MEMORY_MAZE_STEPS
+from lssvwm_agents.envs.adapters.walkers import MazeSituation
 
 NUM_TARGETS = {9: 3, 11: 4, 13: 5, 15: 6}
 _EXTRA = ("agent_pos", "agent_dir", "targets_vec", "targets_pos", "target_vec", "target_pos", "maze_layout")
@@ -122,6 +123,16 @@ class MemoryMazeEnv(AdaptedEnv):
     def _pose(self) -> tuple[NDArray[Any], float]:
         ahead = self._seen["agent_dir"]
         return np.array(self._seen["agent_pos"]), float(np.arctan2(ahead[1], ahead[0]))
+
+    def situation(self) -> MazeSituation:
+        """Where the ball is in the whole maze: for policies that collect, not for an agent under test."""
+        position, heading = self._pose()
+        return MazeSituation(
+            position=np.asarray(position, np.float64),
+            heading=heading,
+            free=np.array(self._seen["maze_layout"], np.bool_),
+            target=np.array(self._seen["target_pos"], np.float64),
+        )
 
     def _view(self) -> View:
         return View(

@@ -20,6 +20,7 @@ from lssvwm_agents.envs.adapters.base import (
 )
 from lssvwm_agents.envs.adapters.headless import missing_extra
 from lssvwm_agents.envs.adapters.registration import MINIGRIDS
+from lssvwm_agents.envs.adapters.walkers import GridSituation
 
 
 class MiniGridEnv(AdaptedEnv):
@@ -81,6 +82,17 @@ class MiniGridEnv(AdaptedEnv):
         column, row = self.inner.agent_pos
         # Rows count downwards and headings clockwise; 0 is east.
         return np.array([column, -row], np.float64), -float(self.inner.agent_dir) * np.pi / 2
+
+    def situation(self) -> GridSituation:
+        """Where the agent is in the whole grid: for policies that collect, not for an agent under test."""
+        grid, (column, row) = self.inner.grid, self.inner.agent_pos
+        cells = np.array([cell is None or cell.can_overlap() for cell in grid.grid], np.bool_)
+        ends = [getattr(self.inner, name, None) for name in ("success_pos", "failure_pos")]
+        return GridSituation(
+            pose=(int(column), int(row), int(self.inner.agent_dir)),
+            free=cells.reshape(grid.height, grid.width),
+            ends=tuple((int(end[0]), int(end[1])) for end in ends if end is not None),
+        )
 
     def _view(self) -> View:
         frame = self.inner.get_frame(tile_size=self._tile, agent_pov=True)

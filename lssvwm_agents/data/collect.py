@@ -33,8 +33,8 @@ class CollectConfig:
 
     Attributes:
         env: Gymnasium id.
-        policy: ``random``, ``held_random``, ``explorer``, ``forager``, ``oracle``, ``waypoints`` (PointMaze),
-            or the path of a stable-baselines3 policy.
+        policy: ``random``, ``held_random``, ``explorer``, ``forager``, ``oracle``, ``waypoints`` (mazes
+            of other packages), or the path of a stable-baselines3 policy.
         episodes: Episodes that the store holds in the end.
         num_envs: Environments played side by side.
         seed: Seed of episode 0.

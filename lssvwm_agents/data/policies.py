@@ -14,6 +14,7 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
+from lssvwm_agents.data.waypoint_policies import make_waypoint_policy
 from lssvwm_agents.errors import UserError
 from lssvwm_agents.seeding import fold_in
 
@@ -111,70 +112,6 @@ class ScriptedPolicy:
         return actions.cpu().numpy().astype(dtype)
 
 
-class WaypointPolicy:
-    """Goes to a PointMaze's goal or, one time in four, to a random cell; once there, to the next; with noise.
-
-    Its noise lasts some steps, and how strong it is each episode draws anew: the episodes reach far and keep
-    bumping into walls.
-    """
-
-    ELSEWHERE = 0.25
-    NOISE_KEPT = 0.8
-    REACHED = 0.2  # metres
-
-    def __init__(self, envs: VectorEnv) -> None:
-        """Play in ``envs``, which must be ``lssvwm/PointMaze`` environments with Dict observations."""
-        from lssvwm_agents.envs.adapters.waypoints import WaypointController
-
-        spec, space = envs.spec, envs.single_observation_space
-        if spec is None or not spec.id.startswith("lssvwm/PointMaze") or not hasattr(space, "spaces"):
-            raise UserError(
-                "Policy `waypoints` plays lssvwm/PointMaze environments with Dict observations only; for "
-                "others choose `random` or the path of a stable-baselines3 policy."
-            )
-        of_vectors = ("num_envs", "vectorization_mode", "vector_kwargs")
-        one = gymnasium.make(spec.id, **{k: v for k, v in spec.kwargs.items() if k not in of_vectors})
-        self._controller = WaypointController(one.unwrapped.inner.unwrapped.maze)  # type: ignore[attr-defined]
-        one.close()
-        self._slots: list[dict[str, Any]] = [{} for _ in range(envs.num_envs)]
-
-    def start(self, slots: Sequence[int], seeds: Sequence[int]) -> None:
-        """Draw where the episodes of ``slots`` go, and how noisily."""
-        for slot, seed in zip(slots, seeds, strict=True):
-            draws = np.random.default_rng(fold_in(seed, 3))
-            self._slots[slot] = {
-                "draws": draws,
-                "cell": self._next_cell(draws),
-                "strength": draws.uniform(0.0, 1.0),
-                "noise": np.zeros(2),
-            }
-
-    def _next_cell(self, draws: np.random.Generator) -> tuple[int, int] | None:
-        """A random cell, or None for the goal."""
-        free = self._controller.free
-        return free[int(draws.integers(len(free)))] if draws.random() < self.ELSEWHERE else None
-
-    def act(self, envs: VectorEnv, observations: Any) -> NDArray[Any]:
-        """Push each point."""
-        pushes = [
-            self._push(slot, observations["proprio"][row], observations["task"][row])
-            for row, slot in enumerate(self._slots)
-        ]
-        return np.clip(np.stack(pushes), -1.0, 1.0).astype(np.float32)
-
-    def _push(self, slot: dict[str, Any], state: NDArray[Any], goal: NDArray[Any]) -> NDArray[np.float64]:
-        controller = self._controller
-        target = goal if slot["cell"] is None else controller.middle(slot["cell"])
-        if np.linalg.norm(state[:2] - target) < self.REACHED:
-            slot["cell"] = self._next_cell(slot["draws"])
-            target = goal if slot["cell"] is None else controller.middle(slot["cell"])
-        fresh = slot["strength"] * slot["draws"].normal(size=2)
-        slot["noise"] = self.NOISE_KEPT * slot["noise"] + np.sqrt(1 - self.NOISE_KEPT**2) * fresh
-        push = np.clip(controller.force(state[:2], state[2:4], target), -1.0, 1.0)
-        pushed: NDArray[np.float64] = push + slot["noise"]
-        return pushed
-
-
 def choose_rows(mask: Any, new: Any, old: Any) -> Any:
     """Rows of ``new`` where the (B,) ``mask`` is True, of ``old`` elsewhere, in nested tensors."""
     import torch
@@ -257,7 +194,7 @@ def make_policy(name: str, envs: VectorEnv, epsilon: float = 0.0) -> Policy:
     elif name in SCRIPTED:
         policy = ScriptedPolicy(name, envs)
     elif name == "waypoints":
-        policy = WaypointPolicy(envs)
+        policy = make_waypoint_policy(envs)
     elif Path(name).is_file():
         policy = StableBaselinesPolicy(Path(name))
         policy.check(envs)

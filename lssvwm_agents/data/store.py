@@ -40,6 +40,8 @@ from lssvwm_agents.errors import StoreError
 FORMAT = "lssvwm-episodes"
 FORMAT_VERSION = 1
 CHUNK_FRAMES = 50
+CHUNK_NAMES = {"name": "default", "separator": "."}
+"""All chunks of an array in one folder; stores made with zarr's folder for each chunk are read as well."""
 _ARRAYS = ("frames", "actions", "rewards", "terminated", "truncated", "proprio")
 
 
@@ -78,6 +80,7 @@ class EpisodeStore:
                 shape=(0, *shape),
                 chunks=(CHUNK_FRAMES, *(max(1, size) for size in shape)),
                 dtype=dtype,
+                chunk_key_encoding=CHUNK_NAMES,
                 compressors=zarr.codecs.BloscCodec(cname="zstd", clevel=3, shuffle="noshuffle"),
             )
         group.attrs.update(

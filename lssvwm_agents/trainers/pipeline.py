@@ -29,6 +29,8 @@ from lssvwm_agents.weights import load_model
 from lssvwm_agents.worldmodel import Tokenizer, WorldModel
 
 _VALUE_FRAMES = 128
+POOL_EPISODES = 1024
+"""Of a store with at least twice as many episodes, the tokenizer's frames come from about so many."""
 _SHAPES = (
     "backbone",
     "tokenizer",
@@ -209,8 +211,8 @@ def _tokenizer(
         held_out = render_frames(mazes, training.num_validation_frames, fold_in(training.seed, 11), device)
     else:
         train_range, held_out_range = split_episodes(store, experiment.data.num_validation_store_episodes)
-        frames = _stored_frames(store, train_range, training.num_frames, training.seed).to(process.device)
-        held_out = _stored_frames(store, held_out_range, training.num_validation_frames, training.seed)
+        frames = stored_frames(store, train_range, training.num_frames, training.seed).to(process.device)
+        held_out = stored_frames(store, held_out_range, training.num_validation_frames, training.seed)
         held_out = held_out.to(process.device)
     return train_tokenizer(
         experiment.model.tokenizer,
@@ -225,8 +227,9 @@ def _tokenizer(
     )
 
 
-def _stored_frames(store: EpisodeStore, episodes: range, count: int, seed: int) -> torch.Tensor:
-    """(about count, H, W, 3) uint8 frames, spread over the episodes."""
+def stored_frames(store: EpisodeStore, episodes: range, count: int, seed: int) -> torch.Tensor:
+    """(about count, H, W, 3) uint8 frames, spread over the episodes, or over some of very many."""
+    episodes = episodes[:: max(1, len(episodes) // POOL_EPISODES)]
     each = -(-count // len(episodes))
     draw = np.random.default_rng(fold_in(seed, 12))
     frames = []

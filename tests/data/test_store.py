@@ -81,6 +81,18 @@ def test_zarr_alone_reads_it(tmp_path: Path) -> None:
     assert group.attrs["versions"]["zarr"] == zarr.__version__
 
 
+def test_chunks_lie_flat_and_a_folder_for_each_is_read_as_well(tmp_path: Path, monkeypatch) -> None:
+    EpisodeStore.create(tmp_path / "flat", SPEC).append(episode(120))
+    assert not any(file.is_dir() for file in (tmp_path / "flat" / "frames").iterdir())
+    monkeypatch.setattr("lssvwm_agents.data.store.CHUNK_NAMES", {"name": "default", "separator": "/"})
+    EpisodeStore.create(tmp_path / "nested", SPEC).append(episode(120))
+    assert (tmp_path / "nested" / "frames" / "c" / "2" / "0" / "0" / "0").is_file()
+    monkeypatch.undo()
+    nested = EpisodeStore.open(tmp_path / "nested")
+    nested.append(episode(70, 1))
+    assert same(nested.episode(0), episode(120)) and same(nested.episode(1), episode(70, 1))
+
+
 def test_one_writer_at_a_time_and_none_loses_what_the_other_wrote(tmp_path: Path) -> None:
     first, second = EpisodeStore.create(tmp_path / "s", SPEC), EpisodeStore.open(tmp_path / "s")
     first.append(episode(3, 1))
@@ -185,7 +197,7 @@ def mix_sizes(path: Path) -> None:
 
 
 def damage_chunk(path: Path) -> None:
-    chunk = path / "frames" / "c" / "0" / "0" / "0" / "0"
+    chunk = path / "frames" / "c.0.0.0.0"
     content = bytearray(chunk.read_bytes())
     content[len(content) // 2] ^= 255
     chunk.write_bytes(bytes(content))
@@ -196,7 +208,7 @@ def damage_chunk(path: Path) -> None:
     [
         damage_chunk,
         mix_sizes,
-        lambda path: (path / "frames" / "c" / "0" / "0" / "0" / "0").unlink(),
+        lambda path: (path / "frames" / "c.0.0.0.0").unlink(),
         lambda path: (path / "index.npy").unlink(),
         lambda path: (path / "index.npy").write_bytes(b"x"),
         lambda path: np.save(path / "index.npy", np.zeros((3, 2))),

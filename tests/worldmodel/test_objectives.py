@@ -345,6 +345,25 @@ def test_batches_move_and_split():
     assert replace(batch, proprio=None).rows(0, 1).proprio is None
 
 
+def test_the_worst_pixels_of_each_frame_can_count_more():
+    tokenizer = Tokenizer(TokenizerConfig(frame_size=8, channels=(4,), latent_channels=2))
+    frames = torch.rand(3, 3, 8, 8)
+    plain, parts = tokenizer_loss(tokenizer, frames, TokenizerLossConfig())
+    assert "tokenizer/worst" not in parts
+    config = TokenizerLossConfig(worst=0.5, worst_share=0.05)
+    loss, parts = tokenizer_loss(tokenizer, frames, config)
+    with torch.no_grad():
+        error = (tokenizer.decode_unclamped(tokenizer.encode(frames)) - frames).square().mean(1).flatten(1)
+    by_hand = torch.stack([row.sort(descending=True).values[:3] for row in error]).mean()
+    torch.testing.assert_close(parts["tokenizer/worst"], by_hand)
+    torch.testing.assert_close(loss, plain + 0.5 * by_hand)
+    everywhere = TokenizerLossConfig(mse=0.0, worst=1.0, worst_share=1.0)
+    torch.testing.assert_close(tokenizer_loss(tokenizer, frames, everywhere)[0], plain)
+    for share in (0.0, 1.5):
+        with pytest.raises(ValueError, match=r"`worst_share` must be in \(0, 1\], got"):
+            TokenizerLossConfig(worst_share=share)
+
+
 def test_tokenizer_learns():
     torch.manual_seed(0)
     tokenizer = Tokenizer(TokenizerConfig(frame_size=16, channels=(8, 8), latent_channels=4))

@@ -1,0 +1,145 @@
+"""Policies called ``waypoints``: along shortest paths through the mazes of other packages, noisily.
+
+They know the whole maze; each slot of the vector environment is independent of the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from lssvwm_agents.envs.adapters.walkers import MazeWalker, MemoryGuesser
+from lssvwm_agents.envs.adapters.waypoints import WaypointController
+from lssvwm_agents.errors import UserError
+from lssvwm_agents.seeding import fold_in
+
+VectorEnv = gymnasium.vector.VectorEnv[Any, Any, Any]
+
+
+class Walker(Protocol):
+    """Plays one episode in an environment that tells its ``situation()``."""
+
+    def act(self, now: Any, /) -> Any:
+        """The next move."""
+
+
+class PointMazeWaypoints:
+    """Goes to a PointMaze's goal or, one time in four, to a random cell; once there, to the next; with noise.
+
+    Its noise lasts some steps, and how strong it is each episode draws anew: the episodes reach far and keep
+    bumping into walls.
+    """
+
+    ELSEWHERE = 0.25
+    NOISE_KEPT = 0.8
+    REACHED = 0.2  # metres
+
+    def __init__(self, envs: VectorEnv) -> None:
+        """Play in ``envs``, which must be ``lssvwm/PointMaze`` environments with Dict observations."""
+        spec = envs.spec
+        assert spec is not None
+        of_vectors = ("num_envs", "vectorization_mode", "vector_kwargs")
+        one = gymnasium.make(spec.id, **{k: v for k, v in spec.kwargs.items() if k not in of_vectors})
+        self._controller = WaypointController(one.unwrapped.inner.unwrapped.maze)  # type: ignore[attr-defined]
+        one.close()
+        self._slots: list[dict[str, Any]] = [{} for _ in range(envs.num_envs)]
+
+    def start(self, slots: Sequence[int], seeds: Sequence[int]) -> None:
+        """Draw where the episodes of ``slots`` go, and how noisily."""
+        for slot, seed in zip(slots, seeds, strict=True):
+            draws = np.random.default_rng(fold_in(seed, 3))
+            self._slots[slot] = {
+                "draws": draws,
+                "cell": self._next_cell(draws),
+                "strength": draws.uniform(0.0, 1.0),
+                "noise": np.zeros(2),
+            }
+
+    def _next_cell(self, draws: np.random.Generator) -> tuple[int, int] | None:
+        """A random cell, or None for the goal."""
+        free = self._controller.free
+        return free[int(draws.integers(len(free)))] if draws.random() < self.ELSEWHERE else None
+
+    def act(self, envs: VectorEnv, observations: Any) -> NDArray[Any]:
+        """Push each point."""
+        pushes = [
+            self._push(slot, observations["proprio"][row], observations["task"][row])
+            for row, slot in enumerate(self._slots)
+        ]
+        return np.clip(np.stack(pushes), -1.0, 1.0).astype(np.float32)
+
+    def _push(self, slot: dict[str, Any], state: NDArray[Any], goal: NDArray[Any]) -> NDArray[np.float64]:
+        controller = self._controller
+        target = goal if slot["cell"] is None else controller.middle(slot["cell"])
+        if np.linalg.norm(state[:2] - target) < self.REACHED:
+            slot["cell"] = self._next_cell(slot["draws"])
+            target = goal if slot["cell"] is None else controller.middle(slot["cell"])
+        fresh = slot["strength"] * slot["draws"].normal(size=2)
+        slot["noise"] = self.NOISE_KEPT * slot["noise"] + np.sqrt(1 - self.NOISE_KEPT**2) * fresh
+        push = np.clip(controller.force(state[:2], state[2:4], target), -1.0, 1.0)
+        pushed: NDArray[np.float64] = push + slot["noise"]
+        return pushed
+
+
+class WalkerPolicy:
+    """One walker for each episode, asked with what the environment's ``situation()`` tells.
+
+    Args:
+        envs: Environments that have ``situation()``, in this process or in others.
+        walker: Makes the walker of an episode from its generator.
+        to_action: Turns a walker's move into an action of the environment.
+    """
+
+    def __init__(
+        self,
+        envs: VectorEnv,
+        walker: Callable[[np.random.Generator], Walker],
+        to_action: Callable[[Any], Any] = np.asarray,
+    ) -> None:
+        self._make, self._to_action = walker, to_action
+        self._walkers = [walker(np.random.default_rng(0)) for _ in range(envs.num_envs)]
+
+    def start(self, slots: Sequence[int], seeds: Sequence[int]) -> None:
+        """Send new walkers into ``slots``."""
+        for slot, seed in zip(slots, seeds, strict=True):
+            self._walkers[slot] = self._make(np.random.default_rng(fold_in(seed, 3)))
+
+    def act(self, envs: VectorEnv, observations: Any) -> NDArray[Any]:
+        """Ask every walker."""
+        situations = envs.call("situation")  # type: ignore[attr-defined]
+        moves = [walker.act(now) for walker, now in zip(self._walkers, situations, strict=True)]
+        return np.stack([self._to_action(move) for move in moves]).astype(envs.single_action_space.dtype)
+
+
+def roll_action(move: tuple[float, float]) -> int:
+    """Speed and turn as one of Memory Maze's six discrete actions."""
+    speed, turn = move
+    if speed > 0:
+        return 1 if turn == 0 else (4 if turn > 0 else 5)
+    return 0 if turn == 0 else (2 if turn > 0 else 3)
+
+
+def make_waypoint_policy(envs: VectorEnv) -> PointMazeWaypoints | WalkerPolicy:
+    """The policy ``waypoints`` for these environments.
+
+    Raises:
+        UserError: If there is none.
+    """
+    name = "" if envs.spec is None else envs.spec.id
+    if name.startswith("lssvwm/PointMaze") and isinstance(envs.single_observation_space, spaces.Dict):
+        return PointMazeWaypoints(envs)
+    if name.startswith("lssvwm/MemoryMaze"):
+        discrete = isinstance(envs.single_action_space, spaces.Discrete)
+        return WalkerPolicy(envs, MazeWalker, roll_action if discrete else np.asarray)
+    if name.startswith("lssvwm/MiniGrid-Memory"):
+        return WalkerPolicy(envs, MemoryGuesser)
+    raise UserError(
+        "Policy `waypoints` plays lssvwm/PointMaze environments with Dict observations, lssvwm/MemoryMaze "
+        "and lssvwm/MiniGrid-Memory only; for others choose `random` or the path of a "
+        "stable-baselines3 policy."
+    )

@@ -1,0 +1,41 @@
+"""Which frames of a store the tokenizer is trained on."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lssvwm_agents.data import Episode, EpisodeStore, StoreSpec
+from lssvwm_agents.trainers import pipeline
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> EpisodeStore:
+    """Eight episodes; every pixel of episode e is e."""
+    spec = StoreSpec("tests/None-v0", frame_shape=(4, 4, 3), num_actions=2)
+    with EpisodeStore.create(tmp_path / "store", spec) as store:
+        for number in range(8):
+            store.append(
+                Episode(
+                    frames=np.full((10, 4, 4, 3), number, np.uint8),
+                    actions=np.zeros(10, np.int64),
+                    rewards=np.zeros(10, np.float32),
+                    terminated=np.zeros(10, bool),
+                    truncated=np.arange(10) == 9,
+                    proprio=np.zeros((10, 0), np.float32),
+                )
+            )
+    return store
+
+
+def test_frames_come_from_every_episode_and_of_very_many_from_some(store: EpisodeStore, monkeypatch) -> None:
+    def shown(episodes: range) -> dict[int, int]:
+        frames = pipeline.stored_frames(store, episodes, 12, seed=0)
+        assert frames.shape == (12, 4, 4, 3)
+        found, counts = frames[:, 0, 0, 0].unique(return_counts=True)
+        return dict(zip(found.tolist(), counts.tolist(), strict=True))
+
+    assert shown(range(6)) == {number: 2 for number in range(6)}
+    monkeypatch.setattr(pipeline, "POOL_EPISODES", 3)
+    assert shown(range(6)) == {0: 4, 2: 4, 4: 4}
+    assert shown(range(1, 6)) == {1: 3, 2: 3, 3: 3, 4: 3}
