@@ -10,25 +10,24 @@ from lssvwm_agents.data.store_spec import StoreSpec
 from lssvwm_agents.recipes import RECIPES, Experiment
 from lssvwm_agents.trainers.pipeline import split_episodes
 
-_POSES = ("lssvwm/RaycastMaze", "lssvwm/MemoryMaze", "lssvwm/MiniWorld", "lssvwm/MiniGrid")
+_POSES = ("lssvwm/MemoryMaze", "lssvwm/MiniWorld", "lssvwm/MiniGrid")
 """Beginnings of the ids whose odometry is a pose."""
 _SHORTEST_WINDOW = 8
 
 
 def suggest_next(store: EpisodeStore) -> str:
-    """The command that goes on with a store: a training that accepts it, or what makes it fit for one."""
+    """What to do with a store: the command of a training that takes it, or what is missing for one."""
     path = str(store.path)
     recipe = fitting_recipe(store.spec.env_id)
     size = RECIPES[recipe]().model.tokenizer.frame_size
     if tuple(store.spec.frame_shape) != (size, size, 3):
-        return shlex.join(
-            ["lssvwm", "data", "convert", path, "--out", f"{path}-{size}", "--frame-size", str(size)]
-        )
+        return f"collect with --frame-size {size}, the frames that recipe {recipe} takes, into another folder"
     if store.num_episodes < 2:
-        return f"the same command with more --episodes: a training needs 2 or more, and {path} holds 1"
+        return f"collect more episodes: a training needs 2 at least, and {path} holds {store.num_episodes}"
     if int(store.lengths.min()) < _SHORTEST_WINDOW:
         return (
-            f"episodes of {_SHORTEST_WINDOW} frames or more: the shortest in {path} has {store.lengths.min()}"
+            f"collect longer episodes: a training needs {_SHORTEST_WINDOW} frames, "
+            f"and the shortest in {path} has {store.lengths.min()}"
         )
     out = Path(path).parent / "train"
     flags = training_flags(store, recipe)
@@ -49,14 +48,17 @@ def training_flags(store: EpisodeStore, recipe: str) -> list[str]:
 
 
 def _of_odometry(spec: StoreSpec, experiment: Experiment) -> list[str]:
+    """Flags of the odometry: a pose, any other vector, or none; replay and priority look for places."""
+    if spec.env_id.startswith("lssvwm/RaycastMaze"):
+        return []  # known to the training
+    if spec.env_id.startswith(_POSES) and spec.proprio_dim >= 4:
+        return ["--model.odometry", "pose"]
     flags = []
     if spec.proprio_dim == 0:
         flags += ["--model.proprio-dim", "0", "--model.backbone.place-features", "0"]
-    elif not spec.env_id.startswith(_POSES) and experiment.model.odometry == "pose":
-        flags += ["--model.odometry", "vector"]
-    if flags and experiment.training.memory_replay:
+    if experiment.training.memory_replay:
         flags += ["--training.memory-replay", "0"]
-    if flags and experiment.training.priority:
+    if experiment.training.priority:
         flags += ["--training.priority", "0"]
     return flags
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import configparser
+import contextlib
+import io
 import json
 import re
 import runpy
 import shlex
-import subprocess
 import sys
 import time
 from typing import Any
@@ -82,18 +83,19 @@ def _only_shorter_episodes(words: list[str], value: str) -> None:
 
 
 def run_command(words: list[str]) -> None:
-    """Run a command in the working folder: ours in this process, as its entry point would; a script apart."""
-    began = time.perf_counter()
-    if words[0] == "lssvwm":
-        status = cli.main(words[1:])
-        print(f"{time.perf_counter() - began:.1f} s: {shlex.join(words)}")
-        assert status == 0, f"`{shlex.join(words)}` ended with status {status}"
-    elif words[0] == "python":
-        script = ROOT / words[1]
-        done = subprocess.run([sys.executable, script, *words[2:]], capture_output=True, text=True)
-        assert done.returncode == 0, f"`{shlex.join(words)}`: {done.stderr[-2000:]}"
-    else:
+    """Run one of our commands in the working folder and in this process, as its entry point would.
+
+    Its last line must say what to try next.
+    """
+    if words[0] != "lssvwm":
         raise ValueError(f"`{words[0]}` cannot be run here: say `parse: WHY` or `skip: WHY`")
+    began, said = time.perf_counter(), io.StringIO()
+    with contextlib.redirect_stdout(said):
+        status = cli.main(words[1:])
+    print(f"{said.getvalue()}{time.perf_counter() - began:.1f} s: {shlex.join(words)}")
+    assert status == 0, f"`{shlex.join(words)}` ended with status {status}"
+    last = said.getvalue().strip().splitlines()[-1]
+    assert "Next: " in last or words[1] == "--help", f"`{shlex.join(words)}` ends with `{last}`"
 
 
 def parse_command(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ hours or other people's machines are read by their own parsers. ``doc_blocks.py`
 ``python tests/docs/doc_blocks.py`` lists what is checked how.
 """
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -66,7 +67,7 @@ PRELUDES = {"docs/planners.md": _of_planners, "docs/architecture.md": _of_archit
 @pytest.mark.parametrize("name", [name for name, found in CHECKED.items() if found])
 def test_blocks_of_a_page(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "path", [*sys.path])  # commands add the working folder
     names: dict[str, object] = {"__name__": "page", **PRELUDES.get(name, dict)()}
     for block in CHECKED[name]:
         for package in block.needs:
