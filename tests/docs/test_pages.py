@@ -1,8 +1,15 @@
 """Links, navigation and reference of README and documentation are whole; their code: test_blocks_run.py."""
 
+import contextlib
+import functools
+import io
 import re
 
+import pytest
 from doc_blocks import PAGES, ROOT
+
+from lssvwm_agents import cli
+from lssvwm_agents.errors import UserError
 
 DOCS = ROOT / "docs"
 
@@ -48,3 +55,33 @@ def _anchors(text: str) -> list[str]:
     lines = re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE).splitlines()
     titles = [line.lstrip("#").strip() for line in lines if re.match(r"#+ ", line)]
     return [re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles]
+
+
+def test_commands_named_in_a_sentence_have_the_flags_they_are_given() -> None:
+    """Inline code such as `lssvwm train --store FOLDER`: the command is there, and so is every flag."""
+    wrong = []
+    for page in PAGES:
+        text = re.sub(r"^\s*```.*?^\s*```$", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+        for said in re.findall(r"`lssvwm ([a-z][^`]*)`", text):
+            words = said.replace("\\|", "|").split()
+            known = _flags_of(tuple(word for word in words[:2] if re.fullmatch(r"[a-z-]+", word)))
+            flags = {word.split("=")[0] for word in words if word.startswith("--")}
+            if known is None or not flags <= known:
+                wrong.append(f"{page.name}: `lssvwm {said}`")
+    assert not wrong
+
+
+@functools.cache
+def _flags_of(words: tuple[str, ...]) -> set[str] | None:
+    """Flags of the command that the first of ``words`` name; None where there is none."""
+    groups = {command.words[0] for command in cli.COMMANDS if command.words[1:]}
+    if words[:1] in {(group,) for group in groups} and len(words) == 1:
+        return set()
+    try:
+        command, _ = cli.find_command(words)
+    except UserError:
+        return None
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said), pytest.raises(SystemExit):
+        cli.execute([*command.words, "--help"])
+    return {"--help", *re.findall(r"--[a-z][\w.-]*", said.getvalue())}
