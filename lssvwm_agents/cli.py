@@ -169,6 +169,23 @@ def argument_class(module: ModuleType) -> type:
     return typing.cast(type, annotation)
 
 
+def parse_command(arguments: Sequence[str]) -> tuple[ModuleType, object]:
+    """The module of the command that ``arguments`` begin with, and what its ``run`` takes for the others.
+
+    Raises:
+        UserError: When no command is named so.
+        SystemExit: When a flag is not understood, or help was asked for.
+    """
+    command, rest = find_command(arguments)
+    prog = " ".join(("lssvwm", *command.words))
+    module = importlib.import_module(command.module)
+    if hasattr(module, "parse"):
+        return module, module.parse(rest, prog)
+    import tyro
+
+    return module, tyro.cli(argument_class(module), prog=prog, args=rest)
+
+
 def execute(arguments: Sequence[str]) -> None:
     """Carry out one command; errors are raised."""
     if not arguments or arguments[0] in ("-h", "--help", "help"):
@@ -185,15 +202,7 @@ def execute(arguments: Sequence[str]) -> None:
         done = {"data": "done with data", "evaluate": "evaluated", "bench": "measured"}[verb]
         print(f"usage: lssvwm {verb} {group[0]} [flags]\n\nWhat can be {done}: {what}.")
         return
-    command, rest = find_command(arguments)
-    prog = " ".join(("lssvwm", *command.words))
-    module = importlib.import_module(command.module)
-    if hasattr(module, "parse"):
-        parsed = module.parse(rest, prog)
-    else:
-        import tyro
-
-        parsed = tyro.cli(argument_class(module), prog=prog, args=rest)
+    module, parsed = parse_command(arguments)
     module.run(parsed)
 
 
@@ -229,6 +238,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status: 0; 2 when the user can mend what was wrong, after one sentence on stderr; 130 when
         interrupted.
     """
+    if os.getcwd() not in sys.path:  # last: for `--env my_module:Id-v0`
+        sys.path.append(os.getcwd())
     try:
         execute(sys.argv[1:] if arguments is None else arguments)
         sys.stdout.flush()

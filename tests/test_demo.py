@@ -63,8 +63,10 @@ def test_demo_writes_everything_and_it_opens(
 def test_plan_writes_a_video_per_episode(saved: Path, tmp_path: Path) -> None:
     out = tmp_path / "plan"
     words = f"plan --model {saved} --env lssvwm/RaycastMaze-7x7-v0 --episodes 2 --max-moves 4 --out {out}"
+    words += f" --json {tmp_path / 'result.json'}"
     assert cli.main([*words.split(), *FLAGS]) == 0
-    report = json.loads((out / "report.json").read_text())
+    report = json.loads((tmp_path / "result.json").read_text())
+    assert not (out / "report.json").exists()
     assert [one["moves"] for one in report["episodes"]] == [4, 4]
     for one in report["episodes"]:
         assert len(imageio.mimread(out / one["video"])) == 4

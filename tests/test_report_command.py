@@ -70,7 +70,24 @@ def test_several_runs_are_compared(run: Path, tmp_path: Path) -> None:
     assert runs[1].logged("gradient_norm") == ([], []) and runs[1].logged("loss/denoising") == ([5], [0.5])
     out = tmp_path / "both.html"
     single = RESULTS / "memory_tiny_without_places.json"
-    assert cli.main(["report", str(run), str(other), str(single), "--out", str(out)]) == 0
+    assert (
+        cli.main(
+            [
+                "report",
+                str(run),
+                str(other),
+                str(single),
+                "--out",
+                str(out),
+                "--json",
+                str(tmp_path / "both.json"),
+            ]
+        )
+        == 0
+    )
+    told = json.loads((tmp_path / "both.json").read_text())["runs"]
+    assert [one["run"] for one in told] == [f"{tmp_path.name}/tiny", "other/tiny", f"results/{single.name}"]
+    assert told[1]["updates"] == 5 and told[1]["targets_found"] is None and len(told[2]["recall_far_db"]) == 3
     page = out.read_text()
     assert all(f"<td>{name}</td>" in page for name in ("other/tiny", f"results/{single.name}"))
     assert "recall of every baseline" in page

@@ -22,6 +22,8 @@ class BenchPlannersArgs:
     """Timed plans of each planner and batch size."""
     seeds: int = 3
     """Closed-loop runs of each planner from each of four starts."""
+    seed: int = 0
+    """Names the first of those runs; the others follow it."""
     names: tuple[str, ...] = ()
     """Only these planners; by default all."""
 
@@ -32,7 +34,7 @@ def run(args: BenchPlannersArgs) -> None:
 
     from lssvwm_agents.evaluate.bench_planners import NAMES, bench_planners
 
-    seeds = tuple(range(args.seeds))
+    seeds = tuple(range(args.seed, args.seed + args.seeds))
     result = bench_planners(
         args.batch,
         args.repeats,

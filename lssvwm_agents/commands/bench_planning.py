@@ -104,3 +104,4 @@ def run(args: BenchPlanningArgs) -> None:
     if args.json is not None:
         write_json(args.json, result | about | run_info(args.device))
         print(f"Written to {args.json}.")
+    print("Next: `lssvwm evaluate planning` says what such plans are worth.")

@@ -36,6 +36,10 @@ class CollectArgs:
     """Edge of the recorded frames in pixels; without it images keep their size, rendered frames take 64."""
     processes: bool = False
     """Each environment in a process of its own: for slow ones, such as those drawn by MuJoCo."""
+    device: str = "cpu"
+    """cpu or cuda: where our own mazes are stepped and drawn."""
+    json: Path | None = None
+    """File for the result: what the store holds, and what made it."""
 
 
 def run(args: CollectArgs) -> None:
@@ -59,9 +63,16 @@ def run(args: CollectArgs) -> None:
         epsilon=args.epsilon,
         frame_size=args.frame_size,
         processes=args.processes,
+        device=args.device,
     )
     store = collect(config, args.out)
-    print(
-        f"{store.num_episodes} episodes, {store.num_frames:,} frames in {args.out}. "
-        f"Next: lssvwm train --recipe maze-tiny --store {args.out} --out runs/train"
-    )
+    from lssvwm_agents.data.summary import summarize
+    from lssvwm_agents.trainers.suggestion import suggest_next
+
+    print(f"{store.num_episodes} episodes, {store.num_frames:,} frames in {args.out}.")
+    if args.json is not None:
+        from lssvwm_agents.report import run_info, write_json
+
+        write_json(args.json, {**summarize(args.out), **run_info(args.device)})
+        print(f"Written to {args.json}.")
+    print(f"Next: {suggest_next(store)}")

@@ -29,6 +29,8 @@ class DataConvertArgs:
     """Edge of the frames in pixels; without it they keep their size."""
     num_actions: int | None = None
     """Number of discrete actions, where the format does not say."""
+    json: Path | None = None
+    """File for the result: what was written."""
 
 
 def run(args: DataConvertArgs) -> None:
@@ -36,5 +38,12 @@ def run(args: DataConvertArgs) -> None:
     from lssvwm_agents.data.formats import ImportOptions, convert
 
     options = ImportOptions(args.frame_key, args.frame_size, args.num_actions)
-    source = convert(args.path, args.out, args.to, options)
+    source = convert(args.path, args.out, args.to, options, progress=True)
     print(f"{source.num_episodes:,} episodes, from {source.format} to {args.to}, in {args.out}.")
+    if args.json is not None:
+        from lssvwm_agents.data.summary import summarize
+        from lssvwm_agents.files import write_json
+
+        write_json(args.json, summarize(args.out))
+        print(f"Written to {args.json}.")
+    print(f"Next: `lssvwm data preview {args.out} --out {args.out}-preview` draws the first episodes.")

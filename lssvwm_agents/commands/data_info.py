@@ -17,7 +17,7 @@ class DataInfoArgs:
     check: bool = False
     """Read everything: checksums, returns, ends, bytes on disk."""
     json: Path | None = None
-    """File for the same facts."""
+    """File for the result: the same facts."""
 
 
 def run(args: DataInfoArgs) -> None:
@@ -33,3 +33,11 @@ def run(args: DataInfoArgs) -> None:
         from lssvwm_agents.files import write_json
 
         write_json(args.json, facts)
+        print(f"Written to {args.json}.")
+    if facts["format"] == "store" and facts["episodes"]:
+        from lssvwm_agents.data.store import EpisodeStore
+        from lssvwm_agents.trainers.suggestion import suggest_next
+
+        print(f"Next: {suggest_next(EpisodeStore.open(args.path))}")
+    else:
+        print(f"Next: `lssvwm data convert {args.path} --out runs/store` makes a store to train on.")

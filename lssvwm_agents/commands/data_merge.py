@@ -16,6 +16,8 @@ class DataMergeArgs:
     """The stores, two or more."""
     out: Path
     """A new folder."""
+    json: Path | None = None
+    """File for the result: what the new store holds."""
 
 
 def run(args: DataMergeArgs) -> None:
@@ -23,6 +25,15 @@ def run(args: DataMergeArgs) -> None:
     from lssvwm_agents.data.merge import merge
     from lssvwm_agents.data.store import EpisodeStore
 
-    merge(args.paths, args.out)
+    merge(args.paths, args.out, progress=True)
     store = EpisodeStore.open(args.out)
     print(f"{store.num_episodes:,} episodes, {store.num_frames:,} frames in {args.out}.")
+    if args.json is not None:
+        from lssvwm_agents.data.summary import summarize
+        from lssvwm_agents.files import write_json
+
+        write_json(args.json, summarize(args.out))
+        print(f"Written to {args.json}.")
+    from lssvwm_agents.trainers.suggestion import suggest_next
+
+    print(f"Next: {suggest_next(store)}")

@@ -28,4 +28,5 @@ def run(args: DataPreviewArgs) -> None:
     from lssvwm_agents.data.preview import write_preview
 
     sheet, film = write_preview(open_source(args.path), args.out, args.episodes, args.columns)
-    print(f"{sheet} and {film}.")
+    print(f"Written to {sheet} and {film}.")
+    print(f"Next: `lssvwm data info {args.path} --check` reads all of it.")

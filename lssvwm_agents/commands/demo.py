@@ -30,6 +30,8 @@ class DemoArgs:
     """Planned moves of an episode."""
     min_moves: int = 40
     """Planned moves even if the time is over."""
+    json: Path | None = None
+    """File for the result; report.json in the folder by default."""
     allow_other_env: bool = False
     """Also take an environment that the model was not trained for."""
     device: str = "cpu"
@@ -65,7 +67,8 @@ def run(args: DemoArgs) -> None:
         already_spent=time.perf_counter() - began,
     )
     report |= {"model": args.model, "model_sha256": model_sha256(args.model), **run_info(args.device)}
-    write_json(args.out / "report.json", report)
+    path = args.json or args.out / "report.json"
+    write_json(path, report)
     episodes, mean = report["episodes"], report["mean"]
     print(f"\n{'maze':<8}{'moves':>6}{'planner':>10}{'random':>9}{'oracle':>9}   (targets found)")
     for number, one in enumerate(episodes, 1):
@@ -77,7 +80,8 @@ def run(args: DemoArgs) -> None:
     print(f"{speed:.0f} imagined frames/s; {wall:.0f} s in all.")
     print(f"\n{args.out}/episode.mp4  real frame, imagined frame and map, of the best episode")
     print(f"{args.out}/plan.png     candidate futures of one plan, with their returns")
-    print(f"{args.out}/report.json  all figures\n")
-    print(f"Next: `lssvwm demo --seed {args.seed + 1}` for other mazes;")
-    print("`lssvwm evaluate planning --json result.json` for the full measurement;")
-    print("`lssvwm train --help` to train a world model of your own.")
+    print(f"{path}  all figures\n")
+    print(
+        f"Next: `lssvwm demo --seed {args.seed + 1}` for other mazes, `lssvwm play` to walk in the dream, "
+        "`lssvwm train --help` for a world model of your own."
+    )

@@ -94,3 +94,15 @@ def run(args: EvaluatePolicyArgs) -> None:
     if args.json is not None:
         write_json(args.json, result)
         print(f"Written to {args.json}.")
+    if args.film is not None:
+        print(f"Written to {args.film}.")
+    more = [
+        text
+        for text, done in (
+            ("--with-planner scores it inside the planner too", args.with_planner),
+            ("--film FILE.mp4 shows it", args.film is not None),
+            ("--json FILE keeps the result", args.json is not None),
+        )
+        if not done
+    ]
+    print(f"Next: {'; '.join(more) or '`lssvwm evaluate planning` scores planners in the same mazes'}.")

@@ -24,6 +24,8 @@ class PlanArgs:
     """Moves after which an episode is cut."""
     seed: int = 0
     """Names the episodes and all choices."""
+    json: Path | None = None
+    """File for the result; report.json in the folder by default."""
     allow_other_env: bool = False
     """Also take an environment that the model was not trained for."""
     device: str = "cpu"
@@ -52,12 +54,15 @@ def run(args: PlanArgs) -> None:
         num_threads=claim_threads(),
     )
     report |= {"model": args.model, "model_sha256": model_sha256(args.model), **run_info(args.device)}
-    write_json(args.out / "report.json", report)
+    path = args.json or args.out / "report.json"
+    write_json(path, report)
     for number, one in enumerate(report["episodes"], 1):
         print(
             f"episode {number}: return {one['return']:.2f} in {one['moves']} moves, {args.out / one['video']}"
         )
     speed = report["imagined_frames_per_second"]
     print(f"mean return {report['mean_return']:.2f}; {speed:.0f} imagined frames/s")
-    print(f"All figures are in {args.out / 'report.json'}.")
-    print("Next: `lssvwm evaluate planning --help` to score the planner against others in the same mazes.")
+    print(f"Written to {path}; videos in {args.out}.")
+    print(
+        f"Next: `lssvwm report {args.out}` shows it on a page; `lssvwm evaluate planning` scores the planner."
+    )

@@ -22,6 +22,8 @@ class ReportArgs:
     """Folders or records."""
     out: Path | None = None
     """The page; report.html in the first run's folder by default."""
+    json: Path | None = None
+    """File for the result: what the page's overview says, run by run."""
 
 
 def run(args: ReportArgs) -> None:
@@ -30,7 +32,7 @@ def run(args: ReportArgs) -> None:
         raise UserError("Name at least one run: lssvwm report runs/train.")
     if args.out is not None and args.out.suffix.lower() not in (".html", ".htm"):
         raise UserError(f"`--out` must end in .html, got `{args.out}`.")
-    from lssvwm_agents.report.run_page import write_report
+    from lssvwm_agents.report.run_page import headline, write_report
     from lssvwm_agents.report.run_records import read_runs
 
     runs = read_runs(list(args.runs))
@@ -39,5 +41,12 @@ def run(args: ReportArgs) -> None:
     write_report(out, runs, "lssvwm report " + " ".join(map(str, args.runs)))
     size = out.stat().st_size / 2**20
     print(f"Written to {out} ({size:.1f} MiB): open it in a browser.")
+    if args.json is not None:
+        from lssvwm_agents.files import write_json
+
+        write_json(args.json, {"runs": [headline(run) for run in runs]})
+        print(f"Written to {args.json}.")
     if len(runs) == 1:
-        print("Next: `lssvwm report RUN OTHER_RUN --out compared.html` compares several.")
+        print(f"Next: `lssvwm report {first} OTHER_RUN --out compared.html` compares several.")
+    else:
+        print(f"Next: `lssvwm report {first}` shows the first alone, with all of its curves.")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
@@ -33,6 +35,10 @@ class TrainArgs:
     """Say that mazes are to be rendered on the device, which is the default without --store."""
     device: str = "auto"
     """auto, cpu or cuda."""
+    seed: int | None = None
+    """Names weights, data and noise of tokenizer and world model; by default the recipe's seeds."""
+    json: Path | None = None
+    """File for the result: the last validation, seconds, versions."""
     tokenizer: str | None = None
     """A run or model whose tokenizer is taken over instead of training one."""
     init: str | None = None
@@ -69,6 +75,28 @@ def parse(arguments: list[str], prog: str) -> TrainArgs:
     return tyro.cli(TrainArgs, prog=prog, args=arguments, default=default)
 
 
+def with_seed(experiment: Experiment, seed: int) -> Experiment:
+    """The experiment with one seed for everything that is random in it."""
+    return replace(
+        experiment,
+        tokenizer_training=replace(experiment.tokenizer_training, seed=seed),
+        training=replace(experiment.training, seed=seed),
+    )
+
+
+def result_of(out: Path) -> dict[str, Any]:
+    """What a run's folder says in the end: recipe, seed, and the world model's last validation."""
+    settings = json.loads((out / "experiment.json").read_text())["experiment"]
+    lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    validated = (line for line in reversed(lines) if "val/loss" in line and line["phase"] == "world_model")
+    last = {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value
+        for key, value in next(validated, {}).items()
+    }
+    seed = settings["training"]["seed"]
+    return {"out": str(out), "recipe": settings["name"], "seed": seed, "last_validation": last}
+
+
 def run(args: TrainArgs) -> None:
     """Train, and say where the weights are."""
     if args.online and args.store is not None:
@@ -78,6 +106,8 @@ def run(args: TrainArgs) -> None:
     from lssvwm_agents.trainers.pipeline import RunOptions, run_experiment
 
     experiment = args.experiment if args.store is not None else with_maze(args.experiment)
+    if args.seed is not None:
+        experiment = with_seed(experiment, args.seed)
     options = RunOptions(
         out=args.out,
         store=args.store,
@@ -89,4 +119,10 @@ def run(args: TrainArgs) -> None:
     )
     weights = run_experiment(experiment, options)
     if weights is not None and os.environ.get("RANK", "0") == "0":
+        if args.json is not None:
+            from lssvwm_agents.report import run_info, write_json
+            from lssvwm_agents.trainers.distributed import choose_device
+
+            write_json(args.json, {**result_of(args.out), **run_info(choose_device(args.device))})
+            print(f"Written to {args.json}.")
         print(f"Next: `lssvwm report {args.out}` draws the curves; `lssvwm plan --model {args.out}` plays.")

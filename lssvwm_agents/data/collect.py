@@ -43,6 +43,7 @@ class CollectConfig:
         frame_size: Edge of the recorded frames in pixels; None keeps the size of image observations, and
             takes 64 for rendered frames.
         processes: Each environment in a process of its own: for slow ones, such as those drawn by MuJoCo.
+        device: Where our mazes are stepped and drawn; other environments have no choice, and take ``cpu``.
     """
 
     env: str
@@ -54,6 +55,7 @@ class CollectConfig:
     epsilon: float = 0.0
     frame_size: int | None = None
     processes: bool = False
+    device: str = "cpu"
 
     def __post_init__(self) -> None:
         for name in ("episodes", "num_envs"):
@@ -67,6 +69,8 @@ class CollectConfig:
             raise UserError(f"`epsilon` must be in [0, 1], got {self.epsilon}.")
         if self.frame_size is not None and self.frame_size < 1:
             raise UserError(f"`frame_size` must be at least 1, got {self.frame_size}.")
+        if self.device != "cpu":
+            _check_device(self)
 
 
 class _Recording:
@@ -121,7 +125,7 @@ def collect(config: CollectConfig, path: str | Path, progress: bool = True) -> E
     Args:
         config: What to collect.
         path: The store: a new folder, or one that an earlier call with the same configuration made
-            (``episodes``, ``num_envs`` and ``processes`` may differ).
+            (``episodes``, ``num_envs``, ``processes`` and ``device`` may differ).
         progress: Whether to show a progress bar.
 
     Returns:
@@ -218,6 +222,19 @@ def _play(
 # -------------------- environments
 
 
+def _check_device(config: CollectConfig) -> None:
+    """Refuse a device that is not there, or that the environment would not use."""
+    from lssvwm_agents.trainers.distributed import choose_device
+
+    importlib.import_module("lssvwm_agents.envs")
+    if config.processes or config.env not in gymnasium.registry or not _is_one_batch(config.env):
+        raise UserError(
+            f"`device` is where a batch of our mazes is stepped and drawn: `{config.env}` "
+            f"{'in processes ' if config.processes else ''}plays on cpu, got {config.device}."
+        )
+    choose_device(config.device)
+
+
 def _is_ours(env_id: str) -> bool:
     return env_id.startswith("lssvwm/")
 
@@ -280,7 +297,7 @@ def _make_vector(config: CollectConfig, num_envs: int, reader: ObservationReader
     """A vector environment that is reset slot by slot, by us."""
     kwargs = dict(config.env_kwargs)
     if _is_one_batch(config.env) and not config.processes:
-        kwargs["autoreset_mode"] = AutoresetMode.DISABLED
+        kwargs |= {"autoreset_mode": AutoresetMode.DISABLED, "device": config.device}
         return gymnasium.make_vec(config.env, num_envs, vectorization_mode="vector_entry_point", **kwargs)
     if reader.kind == "rendered":
         kwargs["render_mode"] = "rgb_array"

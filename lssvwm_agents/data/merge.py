@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lssvwm_agents.data.episode import Episode
 from lssvwm_agents.data.formats.convert import write_store
-from lssvwm_agents.data.formats.source import Source
+from lssvwm_agents.data.formats.source import Source, with_progress
 from lssvwm_agents.data.store import EpisodeStore
 from lssvwm_agents.data.store_spec import StoreSpec
 from lssvwm_agents.errors import UserError
@@ -16,7 +16,7 @@ from lssvwm_agents.errors import UserError
 _MAY_DIFFER = ("policy", "seed", "extra", "env_kwargs")
 
 
-def merge(paths: Sequence[str | Path], out: str | Path) -> StoreSpec:
+def merge(paths: Sequence[str | Path], out: str | Path, progress: bool = False) -> StoreSpec:
     """Write the episodes of ``paths``, in that order, to a new store at ``out``.
 
     Policies, seeds and keyword arguments of the environment may differ; where they do, the new store says
@@ -45,7 +45,8 @@ def merge(paths: Sequence[str | Path], out: str | Path) -> StoreSpec:
         for store in stores:
             yield from store
 
-    write_store(Source("store", spec, sum(map(len, stores)), episodes), out)
+    source = Source("store", spec, sum(map(len, stores)), episodes)
+    write_store(with_progress(source) if progress else source, out)
     return spec
 
 

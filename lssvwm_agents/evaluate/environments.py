@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 import gymnasium
@@ -29,17 +30,26 @@ def choose_env_id(config: WorldModelConfig, env_id: str | None, allow_other_env:
 def make_envs(env_id: str, num_envs: int, kwargs: dict[str, Any]) -> gymnasium.vector.VectorEnv:
     """Make a vector of a registered environment, by its own vector class where it has one.
 
+    ``module:Id-v0`` imports the module first, which registers the id.
+
     Raises:
         ValueError: If there is no such environment, or it does not take ``kwargs``.
     """
     import lssvwm_agents.envs  # noqa: F401  (registers the ids)
 
-    if env_id not in gymnasium.registry:
-        raise ValueError(f"there is no environment {env_id!r}: use one such as lssvwm/RaycastMaze-9x9-v0.")
-    own = gymnasium.registry[env_id].vector_entry_point is not None
+    module, _, name = env_id.rpartition(":")
+    try:
+        if module:
+            importlib.import_module(module)
+        own = gymnasium.spec(name).vector_entry_point is not None
+    except (gymnasium.error.Error, ModuleNotFoundError) as error:
+        raise ValueError(
+            f"there is no environment {env_id!r} ({' '.join(str(error).split())}): use one such as "
+            "lssvwm/RaycastMaze-9x9-v0."
+        ) from error
     mode = "vector_entry_point" if own else "sync"
     try:
-        return gymnasium.make_vec(env_id, num_envs=num_envs, vectorization_mode=mode, **kwargs)
+        return gymnasium.make_vec(name, num_envs=num_envs, vectorization_mode=mode, **kwargs)
     except TypeError as error:
         raise ValueError(
             f"{env_id} does not take the arguments {kwargs} of the environment that the model was trained "

@@ -62,27 +62,38 @@ def report_page(runs: Sequence[RunRecords], command: str) -> str:
 # --- sections ---------------------------------------------------------------------------------------
 
 
+def headline(run: RunRecords) -> dict[str, Any]:
+    """What the overview says of a run, as JSON values; None where it has no such record.
+
+    ``recall_far_db`` and ``targets_found`` are a mean and both ends of its 95 % interval.
+    """
+    last = next((line for line in reversed(run.log) if line.get("phase") == "world_model"), {})
+    memory = run.memory[-1] if run.memory else {}
+    whole = [record["planner"] for record in run.planning if not record.get("memory_cut")]
+    return {
+        "run": run.name,
+        "recipe": (run.experiment or {}).get("experiment", {}).get("name"),
+        "updates": last.get("update"),
+        "seconds": max((line.get("elapsed") or 0.0 for line in run.log), default=None),
+        "parameters": memory.get("parameters"),
+        "recall_far_db": _far(memory),
+        "targets_found": [whole[-1]["mean"], *whole[-1]["ci95"]] if whole else None,
+    }
+
+
 def _overview(runs: Sequence[RunRecords]) -> str:
-    rows = []
-    for run in runs:
-        last = next((line for line in reversed(run.log) if line.get("phase") == "world_model"), {})
-        elapsed = max((line.get("elapsed") or 0.0 for line in run.log), default=0.0)
-        memory = run.memory[-1] if run.memory else {}
-        settings = (run.experiment or {}).get("experiment", {})
-        far = _far(memory)
-        whole = [record["planner"] for record in run.planning if not record.get("memory_cut")]
-        planner = whole[-1] if whole else None
-        rows.append(
-            [
-                run.name,
-                settings.get("name", "-"),
-                _count(last.get("update")),
-                f"{elapsed:,.0f}" if elapsed else "-",
-                _count(memory.get("parameters")),
-                _interval(far),
-                _interval((planner["mean"], *planner["ci95"]) if planner else None, 2),
-            ]
-        )
+    rows = [
+        [
+            one["run"],
+            one["recipe"] or "-",
+            _count(one["updates"]),
+            f"{one['seconds']:,.0f}" if one["seconds"] else "-",
+            _count(one["parameters"]),
+            _interval(one["recall_far_db"]),
+            _interval(one["targets_found"], 2),
+        ]
+        for one in map(headline, runs)
+    ]
     head = ["run", "recipe", "updates", "seconds", "parameters", "recall far, dB", "targets found"]
     note = (
         "Recall far: PSNR of places last seen long ago, on loops; targets: the planner's; "

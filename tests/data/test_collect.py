@@ -104,7 +104,7 @@ def test_killed_collector_goes_on(tmp_path: Path) -> None:
         done = store.num_episodes
         assert len(by_seed(store)) == done  # every one is whole
     finished = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    assert "60 episodes" in finished.stdout and "Next: lssvwm train" in finished.stdout
+    assert "60 episodes" in finished.stdout and "Next: collect with --frame-size 64" in finished.stdout
     config = CollectConfig(f"counting_envs:{ENV}", episodes=60)
     assert_same(by_seed(EpisodeStore.open(path)), by_seed(collect(config, tmp_path / "t", progress=False)))
 

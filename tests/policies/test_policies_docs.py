@@ -1,24 +1,14 @@
-"""The code of docs/policies.md runs, and the commands it shows have the flags they name."""
+"""The flags that docs/policies.md names are there."""
 
 import re
 import shlex
 from pathlib import Path
 
-import pytest
 import tyro
 
 from lssvwm_agents.commands.train_policy import TrainPolicyArgs
 
 TEXT = (Path(__file__).resolve().parents[2] / "docs" / "policies.md").read_text()
-
-
-def test_the_code_blocks_run():
-    pytest.importorskip("stable_baselines3")
-    blocks = re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL)
-    assert len(blocks) == 2
-    names: dict[str, object] = {"__name__": "docs"}
-    for block in blocks:
-        exec(compile(block, "policies.md", "exec"), names)
 
 
 def test_the_commands_are_understood():

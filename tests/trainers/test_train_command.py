@@ -46,8 +46,10 @@ def losses(out, phase="world_model"):
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "uninterrupted"
-    text = run(command(out))
-    assert text.splitlines()[-2].endswith(f"weights: {out / 'model'}")
+    text = run(command(out, "--json", str(out / "result.json"), "--seed", "0"))
+    assert text.splitlines()[-3].endswith(f"weights: {out / 'model'}")
+    result = json.loads((out / "result.json").read_text())
+    assert (result["recipe"], result["seed"], result["last_validation"]["update"]) == ("maze-debug", 0, 20)
     assert text.splitlines()[-1].startswith(f"Next: `lssvwm report {out}`")
     return out
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from lssvwm_agents.data.formats.folder import open_folder, videos_of, write_folder
 from lssvwm_agents.data.formats.lerobot import is_lerobot, open_lerobot
 from lssvwm_agents.data.formats.minari_format import is_minari, open_minari, write_minari
-from lssvwm_agents.data.formats.source import ImportOptions, Source, finished_folder
+from lssvwm_agents.data.formats.source import ImportOptions, Source, finished_folder, with_progress
 from lssvwm_agents.data.store import EpisodeStore
 from lssvwm_agents.errors import UserError
 
@@ -70,7 +70,11 @@ def write_store(source: Source, out: str | Path, on_episode: Callable[[], object
 
 
 def convert(
-    path: str | Path, out: str | Path, to: str = "store", options: ImportOptions | None = None
+    path: str | Path,
+    out: str | Path,
+    to: str = "store",
+    options: ImportOptions | None = None,
+    progress: bool = False,
 ) -> Source:
     """Read episodes in whatever format they are, and write them as ``to``.
 
@@ -79,6 +83,7 @@ def convert(
         out: A new folder.
         to: One of :data:`FORMATS`.
         options: How to read what is not ours.
+        progress: Whether to show a progress bar.
 
     Returns:
         What was read.
@@ -90,5 +95,5 @@ def convert(
         raise UserError(f"`to` must be one of {', '.join(FORMATS)}, got `{to}`.")
     source = open_source(path, options)
     writers = {"store": write_store, "minari": write_minari, "folder": write_folder}
-    writers[to](source, out)
+    writers[to](with_progress(source) if progress else source, out)
     return source

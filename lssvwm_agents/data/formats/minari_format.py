@@ -61,7 +61,7 @@ def open_minari(path: str, options: ImportOptions | None = None) -> Source:
         if path.startswith(PREFIX):
             dataset = minari.load_dataset(path.removeprefix(PREFIX))
         else:
-            dataset = minari.MinariDataset(Path(path) / "data")
+            dataset = minari.MinariDataset(Path(path).resolve() / "data")
     except (FileNotFoundError, ValueError) as error:
         raise UserError(f"There is no Minari dataset `{path}`: {error}") from error
     frame_key, vector_keys = _parts(dataset.observation_space, options.frame_key)
@@ -166,7 +166,7 @@ def write_minari(source: Source, out: str | Path, dataset_id: str = "") -> None:
     from minari.dataset.minari_storage import MinariStorage
 
     spec = source.spec
-    with finished_folder(out) as folder:
+    with finished_folder(Path(out).resolve()) as folder:  # Minari loses its way with relative paths
         storage = MinariStorage.new(
             folder / "data",
             observation_space=_observation_space(spec),

@@ -14,12 +14,13 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from lssvwm_agents.data.episode import Episode
 from lssvwm_agents.data.observations import resize
@@ -64,6 +65,15 @@ class Source:
     spec: StoreSpec
     num_episodes: int
     episodes: Callable[[], Iterator[Episode]]
+
+
+def with_progress(source: Source) -> Source:
+    """The same episodes, with a progress bar that has their rate and the time left."""
+
+    def episodes() -> Iterator[Episode]:
+        yield from tqdm(source.episodes(), f"read {source.format}", source.num_episodes, unit="episode")
+
+    return replace(source, episodes=episodes)
 
 
 def aligned(
