@@ -1,11 +1,11 @@
-"""How recall grows with training: what `lssvwm evaluate memory` says of runs of one recipe, short to long.
+r"""How recall grows with training: what `lssvwm evaluate memory` says of runs of one recipe, short to long.
 
 For every number of updates N, into one folder:
 
-    lssvwm compare --recipe memory-small --tokenizer tiny --out runs/growth-N --device cuda --train-only \\
+    lssvwm compare --recipe memory-small --tokenizer tiny --out runs/growth-N --device cuda --train-only \
         --baselines ours --training.updates N
-    lssvwm evaluate memory --model runs/growth-N/runs/ours-seed0 --window-only runs/memory/runs/window_only-seed0 \\
-        --device cuda --episodes 24 --tests retrieval --options.strips 1 \\
+    lssvwm evaluate memory --model runs/growth-N/runs/ours-seed0 --window-only runs/memory/runs/window_only-seed0 \
+        --device cuda --episodes 24 --tests retrieval --options.strips 1 \
         --out runs/growth-N/odometry --json runs/growth-N/odometry.json
     (and with --options.no-odometry, into runs/growth-N/actions and actions.json)
 
@@ -61,9 +61,7 @@ def main() -> None:
     write_json(args.json, {"entries": entries, **run_info("cpu")})
     print("| updates | odometry given | gap closed | actions alone | gap closed |\n|---:|---|---|---|---|")
     for entry in entries:
-        cells = [
-            f"{entry[s]['psnr_far']['ours'][0]:.1f} | {entry[s]['gap_closed'][0]:.2f}" for s in SETTINGS
-        ]
+        cells = [f"{entry[s]['psnr_far']['ours'][0]:.1f} | {entry[s]['gap_closed'][0]:.2f}" for s in SETTINGS]
         print(f"| {entry['updates']:,} | " + " | ".join(cells) + " |")
 
 

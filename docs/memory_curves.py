@@ -64,7 +64,9 @@ def main() -> None:
     panels[2].set_xscale("log", base=2)
     panels[2].xaxis.set_major_formatter(matplotlib.ticker.ScalarFormatter())
     panels[2].set_xticks([entry["updates"] for entry in growth] + [2500])
-    panels[2].set(title=f"places seen more than {record['far_frames']} frames ago", xlabel="updates of training")
+    panels[2].set(
+        title=f"places seen more than {record['far_frames']} frames ago", xlabel="updates of training"
+    )
     panels[2].grid(alpha=0.3)
     for axes in panels:
         axes.legend(fontsize=8, loc="lower left", ncols=2)
