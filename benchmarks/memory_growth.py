@@ -4,7 +4,8 @@ For every number of updates N, into one folder:
 
     lssvwm compare --recipe memory-small --tokenizer tiny --out runs/growth-N --device cuda --train-only \
         --baselines ours --training.updates N
-    lssvwm evaluate memory --model runs/growth-N/runs/ours-seed0 --window-only runs/memory/runs/window_only-seed0 \
+    lssvwm evaluate memory --model runs/growth-N/runs/ours-seed0 \
+        --window-only runs/memory/runs/window_only-seed0 \
         --device cuda --episodes 24 --tests retrieval --options.strips 1 \
         --out runs/growth-N/odometry --json runs/growth-N/odometry.json
     (and with --options.no-odometry, into runs/growth-N/actions and actions.json)

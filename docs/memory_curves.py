@@ -49,6 +49,7 @@ def draw_ages(axes: Any, record: dict[str, Any], prefix: str, title: str) -> Non
 
 
 def main() -> None:
+    """Draw the three panels."""
     record = json.loads((RESULTS / "memory.json").read_text())
     growth = json.loads((RESULTS / "memory_growth.json").read_text())["entries"]
     figure, panels = plt.subplots(1, 3, figsize=(15, 4.6), sharey=True, layout="constrained")
