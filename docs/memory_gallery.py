@@ -3,7 +3,9 @@
 A loop of 256 moves is walked once, in a maze never seen in training, and its second round is imagined from
 the moves alone: every frame shows what was last seen 108 to 256 frames ago. Below, the same model with its
 context cut to what its attention windows see, and a model trained without memory, by the same recipe:
-`lssvwm compare --recipe memory-small --baselines window_only` makes one in runs/window_only-seed0.
+`lssvwm train --recipe maze-small --tokenizer tiny --model.backbone.memory none
+--model.backbone.place-features 0
+--model.backbone.mlp-ratio 7.857` makes one: wider MLPs in place of memory.
 """
 
 from __future__ import annotations
