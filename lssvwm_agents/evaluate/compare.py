@@ -79,7 +79,14 @@ def compare(experiment: Experiment, options: CompareOptions) -> dict[str, Any]:
         _evaluate(options, *pair)
     evaluations = _load_evaluations(options.out)
     combined = combine(evaluations, options.ours)
-    combined["training"] = {name: found for name, found in _training_figures(options.out)}
+    parameters = {
+        f"{name.removeprefix(ACTIONS)}-seed{seed}": record["parameters"]
+        for name, by_seed in evaluations.items()
+        for seed, record in by_seed.items()
+    }
+    combined["training"] = {
+        name: {"parameters": parameters.get(name), **found} for name, found in _training_figures(options.out)
+    }
     if events:
         combined["event_accuracy"] = event_accuracy(events)
         combined["event_models"] = [_provenance(record) for record in events]

@@ -230,6 +230,7 @@ def test_a_comparison_trains_evaluates_and_skips_what_is_done(tmp_path, capsys):
     assert len(hashes) == 1  # one tokenizer for all
     assert len(list((options.out / "runs").iterdir())) == 3  # one run for both settings
     evaluation = json.loads((options.out / "evaluations" / "ours-seed0.json").read_text())
+    assert record["training"]["ours-seed0"]["parameters"] == evaluation["parameters"] > 0
     assert evaluation["window_only_sha256"] is not None and not evaluation["window_only_sha256"].startswith(
         "x"
     )
