@@ -28,7 +28,7 @@ from lssvwm_agents.files import write_json
 from lssvwm_agents.report import run_info
 
 SETTINGS = ("odometry", "actions")
-KEPT = ("model_sha256", "window_only_sha256", "episodes", "seed", "command", "commit", "device")
+KEPT = ("model_sha256", "window_only_sha256", "seeds", "command", "commit", "device")
 
 
 def line_up(folders: list[Path]) -> list[dict[str, Any]]:
@@ -48,6 +48,11 @@ def line_up(folders: list[Path]) -> list[dict[str, Any]]:
             }
             entry["distances"], entry["far_frames"] = record["distances"], record["far_frames"]
         entries.append(entry)
+    asked = {(str(e[s]["seeds"]), e[s]["window_only_sha256"]) for e in entries for s in SETTINGS}
+    if len(asked) > 1:
+        raise SystemExit(
+            "the evaluations are of different mazes or have different rivals: evaluate all alike"
+        )
     return sorted(entries, key=lambda entry: entry["updates"])
 
 

@@ -32,7 +32,7 @@ def draw_ages(axes: Any, record: dict[str, Any], prefix: str, title: str) -> Non
     """PSNR over frames since last seen; the band is the range over training seeds."""
     ages = record["distances"]
     for name, (label, colour, line) in STYLES.items():
-        rows = record["psnr"].get(prefix + name) if line == "-" or not prefix else None
+        rows = record["psnr"].get(prefix + name)
         if not rows:
             continue
         values = np.array(rows, dtype=float)
@@ -41,6 +41,8 @@ def draw_ages(axes: Any, record: dict[str, Any], prefix: str, title: str) -> Non
         seeds = f" ({len(values)} seeds)" if len(values) > 1 else ""
         axes.plot(x, values.mean(0), line, color=colour, label=label + seeds, marker="o", markersize=3)
         axes.fill_between(x, values.min(0), values.max(0), color=colour, alpha=0.2, linewidth=0)
+    mean_frame = record["by_baseline"][f"{prefix}ours"]["far"]["loop"]["mean_frame"]["psnr"]
+    axes.axhline(np.mean(mean_frame), color="black", linewidth=0.8, linestyle=":", label="mean frame, far")
     axes.axhline(record["ceiling_db"], color="black", linewidth=0.8, linestyle="--", label="tokenizer")
     axes.set_xscale("log", base=2)
     axes.set(title=title, xlabel="frames since the place was last seen, at most", ylim=(11.5, 33.5))
@@ -58,8 +60,11 @@ def main() -> None:
     panels[0].set_ylabel("PSNR of imagined frames, dB")
     for setting, label in (("odometry", "odometry given"), ("actions", "from actions alone")):
         points = [(entry["updates"], *entry[setting]["psnr_far"]["ours"]) for entry in growth]
-        seeds = record["psnr_far"]["ours" if setting == "odometry" else "actions_ours"]
-        x, mean, low, high = np.array(sorted([*points, (2500, seeds[0], seeds[0], seeds[0])])).T
+        prefix = "" if setting == "odometry" else "actions_"
+        first = json.loads((RESULTS / f"memory_{prefix}ours_seed0.json").read_text())
+        far = first["retrieval"]["loop"]["far"]["conditions"]["ours"]["psnr"]
+        seeds = record["psnr_far"][f"{prefix}ours"]
+        x, mean, low, high = np.array(sorted([*points, (2500, *far)])).T
         panels[2].errorbar(x, mean, yerr=[mean - low, high - mean], marker="o", capsize=3, label=label)
         panels[2].plot([2500] * len(seeds[1:]), seeds[1:], "x", color=panels[2].lines[-1].get_color())
     panels[2].set_xscale("log", base=2)

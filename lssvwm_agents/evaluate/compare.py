@@ -25,7 +25,7 @@ from lssvwm_agents.trainers.pipeline import (
     run_experiment,
     run_settings,
 )
-from lssvwm_agents.trainers.run_folder import claim, training_progress
+from lssvwm_agents.trainers.run_folder import claim, read_log, training_progress
 from lssvwm_agents.weights import load_model
 
 
@@ -72,12 +72,13 @@ def compare(experiment: Experiment, options: CompareOptions) -> dict[str, Any]:
     Raises:
         UserError: If a baseline is unknown, does not fit the recipe, would take the name ``ours`` from runs
             of the baseline so called, the recipe is driven by the clock, the folder holds a run by other
-            settings, or one of the event records holds no events.
+            settings or evaluations of other mazes, or one of the event records holds no events.
     """
     events = _load_events(options.event_records)
     for pair in train_baselines(experiment, options):
         _evaluate(options, *pair)
     evaluations = _load_evaluations(options.out)
+    _check_mazes(evaluations)
     combined = combine(evaluations, options.ours)
     parameters = {
         f"{name.removeprefix(ACTIONS)}-seed{seed}": record["parameters"]
@@ -247,6 +248,19 @@ def _load_evaluations(out: Path) -> dict[str, dict[int, dict[str, Any]]]:
     return {name: dict(sorted(by_seed.items())) for name, by_seed in found.items()}
 
 
+def _check_mazes(evaluations: dict[str, dict[int, dict[str, Any]]]) -> None:
+    mazes: dict[tuple[int, int], str] = {}
+    for name, by_seed in evaluations.items():
+        for seed, record in by_seed.items():
+            mazes.setdefault((record["episodes"], record["evaluation_seed"]), f"{name}-seed{seed}")
+    if len(mazes) > 1:
+        told = ", ".join(f"{name} has {n} of seed {seed}" for (n, seed), name in mazes.items())
+        raise UserError(
+            f"evaluations of one comparison must be of the same mazes, but {told}: evaluate all alike, or "
+            "move the others out of `evaluations`."
+        )
+
+
 def _load_events(paths: tuple[Path, ...]) -> list[dict[str, Any]]:
     records = [json.loads(path.read_text()) for path in paths]
     for path, record in zip(paths, records, strict=True):
@@ -255,11 +269,14 @@ def _load_events(paths: tuple[Path, ...]) -> list[dict[str, Any]]:
                 "`event_records` must be files that `lssvwm evaluate memory --tests events` wrote, got "
                 f"{path}, which has no events."
             )
+    if len({tuple(record["events"]["accuracy"][OURS]) for record in records}) > 1:
+        raise UserError(f"`event_records` must all have the same delays, got {list(map(str, paths))}.")
     return records
 
 
 def _provenance(record: dict[str, Any]) -> dict[str, Any]:
-    return {key: record.get(key) for key in ("model_sha256", "command", "commit", "device")}
+    keys = ("model_sha256", "episodes", "evaluation_seed", "command", "commit", "device")
+    return {key: record.get(key) for key in keys}
 
 
 def _training_figures(out: Path) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -269,7 +286,7 @@ def _training_figures(out: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         log = folder / "log.jsonl"
         if progress is None or not log.is_file():
             continue
-        lines = [json.loads(line) for line in log.read_text().splitlines()]
+        lines = read_log(log)
         speeds = [
             line["frames_per_second"]
             for line in lines

@@ -9,7 +9,7 @@ from lssvwm_agents.trainers.config import OptimizationConfig
 Named = list[tuple[str, torch.nn.Parameter]]
 
 _NOT_FOR_MUON = ("embed", "null", "head", "tokenizer", "table")
-_PLAIN = ("null", "place.", "key_bias", "gate_novelty")
+_PLAIN = ("null", "place.", "key_bias", "key_scale", "gate_novelty")
 
 
 def split_parameters(module: torch.nn.Module, use_muon: bool) -> tuple[Named, Named, Named]:

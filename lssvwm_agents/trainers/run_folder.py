@@ -78,7 +78,7 @@ def claim(directory: Path, settings: dict[str, Any], defaults: dict[str, Any] | 
 def training_progress(directory: Path, phase: str = "world_model") -> dict[str, Any] | None:
     """How far a run has come: ``update``, ``elapsed`` seconds; None if it has not begun.
 
-    By its latest checkpoint; where there are none any more, by the last line of its log that names both.
+    By its latest checkpoint; where there are none any more, by the last lines of its log.
     """
     folder = directory / "checkpoints" / phase
     pointer = folder / "latest"
@@ -90,12 +90,16 @@ def training_progress(directory: Path, phase: str = "world_model") -> dict[str, 
     log = directory / "log.jsonl"
     if not log.is_file():
         return None
-    lines = [json.loads(line) for line in log.read_text().splitlines()]
-    return next(
-        (
-            {"update": line["update"], "elapsed": line["elapsed"]}
-            for line in reversed(lines)
-            if line["phase"] == phase and "elapsed" in line
-        ),
-        None,
-    )
+    lines = [line for line in read_log(log) if line["phase"] == phase]
+    elapsed = [line["elapsed"] for line in lines if "elapsed" in line]
+    return {"update": lines[-1]["update"], "elapsed": elapsed[-1]} if elapsed else None
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The lines of a ``log.jsonl``; a last one that a kill cut short is left out."""
+    lines = path.read_text().splitlines()
+    parsed = [json.loads(line) for line in lines[:-1]]
+    try:
+        return [*parsed, *(json.loads(line) for line in lines[-1:])]
+    except json.JSONDecodeError:
+        return parsed

@@ -220,6 +220,7 @@ def test_a_comparison_trains_evaluates_and_skips_what_is_done(tmp_path, capsys):
     )
     assert told["model_sha256"] == alone["model_sha256"] and told["with_odometry"] > alone["with_odometry"]
     assert told["retrieval"]["loop"] != alone["retrieval"]["loop"]
+    assert record["by_baseline"]["ours"]["unseen"]["loop"]["ours"].keys() >= {"psnr", "ssim"}
     assert len(record["gap_closed_far"]) == 1 and set(record["event_accuracy"]) == {"16"}
     assert record["streaming"]["state_bytes"].keys() == {"100"}
     assert record["training"]["ours-seed0"]["updates"] == 3
@@ -251,6 +252,15 @@ def test_a_comparison_trains_evaluates_and_skips_what_is_done(tmp_path, capsys):
     elsewhere = (files["first"], files["second"])
     of_others = replace(options, baselines=("window_only",), event_records=elsewhere)
     assert compare(tiny_recipe(), of_others)["event_accuracy"] == {"16": [0.25, 0.75]}
+    other_mazes = json.loads((options.out / "evaluations" / "frame_scan-seed0.json").read_text())
+    (options.out / "evaluations" / "frame_scan-seed0.json").write_text(
+        json.dumps({**other_mazes, "episodes": 3})
+    )
+    with pytest.raises(
+        UserError, match="same mazes, but .* has 2 of seed 0, frame_scan-seed0 has 3 of seed 0"
+    ):
+        compare(tiny_recipe(), of_others)
+    (options.out / "evaluations" / "frame_scan-seed0.json").unlink()
     files["eventless"].write_text("{}")
     with pytest.raises(UserError, match="eventless.json, which has no events"):
         compare(tiny_recipe(), replace(of_others, event_records=(files["eventless"],)))
@@ -305,7 +315,11 @@ def record_of(psnr, gap, seed_accuracy):
         "far_frames": 64,
         "parameters": 10,
         "retrieval": {
-            "loop": {"conditions": values, "far": {"conditions": far, "gap_closed": [gap, 0.0, 1.0]}}
+            "loop": {
+                "conditions": values,
+                "far": {"conditions": far, "gap_closed": [gap, 0.0, 1.0]},
+                "unseen": {"conditions": {"ours": {"psnr": None}}},
+            }
         },
         "events": {"accuracy": {"ours": {"32": [seed_accuracy, 0.0, 1.0]}}},
         "streaming": {
@@ -343,7 +357,11 @@ def test_the_combined_record_has_a_list_for_every_baseline_and_control():
     names = [*main, *others, *("actions_" + name for name in main)]
     evaluations = {name: {0: record_of(20.0 + i, i / 10, 0.5)} for i, name in enumerate(names)}
     combined = combine(evaluations, "ours")
-    assert set(combined["psnr"]) == {*names, "copy_last", "wrong_actions", "context_cut"}
+    controls = ("copy_last", "wrong_actions", "context_cut")
+    assert set(combined["psnr"]) == {*names, *controls, *("actions_" + name for name in controls)}
+    scores = combined["by_baseline"]["window_only"]
+    assert scores["far"]["loop"]["context_cut"] == {"psnr": [18.0]}
+    assert scores["unseen"]["loop"] == {"ours": {"psnr": [None]}} and scores["drift"] == []
     for i, name in enumerate(names):
         assert combined["psnr"][name] == [[20.0 + i, None]]
         assert combined["by_baseline"][name]["gap_closed_far"] == [i / 10]

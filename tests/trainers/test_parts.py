@@ -222,3 +222,15 @@ def test_refreshed_data_resumes_with_the_same_episodes():
     resumed = RefreshedData(render, 10, refresh_every=5, refresh_share=0.3)
     assert torch.equal(straight.at(23).reward, resumed.at(23).reward)
     assert straight.at(23).reward[:, 0].tolist() == [100, 101, 102, 200, 201, 202, 300, 301, 302, 400]
+
+
+def test_progress_without_checkpoints_is_that_of_the_log_s_last_whole_line(tmp_path):
+    assert training_progress(tmp_path) is None
+    lines = [
+        {"phase": "world_model", "update": 600, "elapsed": 9.5},
+        {"phase": "world_model", "update": 625, "val/loss": 1.0},
+        {"phase": "policy", "update": 7, "elapsed": 1.0},
+    ]
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    (tmp_path / "log.jsonl").write_text(text + '{"phase": "world_model", "upd')
+    assert training_progress(tmp_path) == {"update": 625, "elapsed": 9.5}

@@ -26,8 +26,9 @@ def combine(evaluations: Evaluations, ours: str) -> dict[str, Any]:
     Returns:
         ``distances``; ``psnr`` and ``psnr_backwards`` (name to one list over distances per training seed, dB
         or None), the controls being those of ours; ``psnr_far``; ``ceiling_db``; ``gap_closed_far``;
-        ``event_accuracy`` by delay and ``streaming`` by frame count, of ours; and the last four of everything
-        under ``by_baseline``.
+        ``event_accuracy`` by delay and ``streaming`` by frame count, of ours; ``by_baseline``: the last four
+        of everything, its parameters, ``far`` and ``unseen`` (path to condition to metric to a mean per
+        training seed) and ``drift``.
     """
     named = dict(evaluations)
     for prefix in ("", ACTIONS):
@@ -50,6 +51,9 @@ def combine(evaluations: Evaluations, ours: str) -> dict[str, Any]:
                 "event_accuracy": event_accuracy(by_seed.values()),
                 "streaming": _streaming(by_seed),
                 "parameters": [record["parameters"] for record in by_seed.values()],
+                "far": _scores(by_seed, "far"),
+                "unseen": _scores(by_seed, "unseen"),
+                "drift": [record["drift"] for record in by_seed.values() if "drift" in record],
             }
             for name, by_seed in named.items()
         },
@@ -75,7 +79,10 @@ def _path(record: Mapping[str, Any], path: str) -> Mapping[str, Any] | None:
 def _psnr(named: Evaluations, path: str) -> dict[str, list[list[float | None]]]:
     """Name to a list over distances per training seed; the controls are those of ours."""
     wanted = {name: (name, OURS) for name in named}
-    wanted |= {control: (OURS, control) for control in (COPY_LAST, WRONG_ACTIONS, CONTEXT_CUT)}
+    for prefix in ("", ACTIONS):
+        wanted |= {
+            prefix + control: (prefix + OURS, control) for control in (COPY_LAST, WRONG_ACTIONS, CONTEXT_CUT)
+        }
     lists: dict[str, list[list[float | None]]] = {}
     for name, (baseline, condition) in wanted.items():
         found = [_path(record, path) for record in named.get(baseline, {}).values()]
@@ -89,6 +96,19 @@ def _far_psnr(record: Mapping[str, Any], path: str, condition: str = OURS) -> fl
     found = _path(record, path)
     value = None if found is None else found["far"]["conditions"][condition]["psnr"]
     return None if value is None else float(value[0])
+
+
+def _scores(by_seed: Mapping[int, Mapping[str, Any]], part: str) -> dict[str, dict[str, dict[str, Any]]]:
+    """Path to condition to metric to its mean per training seed, of places seen long ago or never."""
+    paths = [{**r.get("retrieval", {}), **r.get("reasoning", {})} for r in by_seed.values()]
+    scores: dict[str, dict[str, dict[str, Any]]] = {}
+    for found in paths:
+        for path, values in found.items():
+            for condition, metrics in values[part]["conditions"].items():
+                kept = scores.setdefault(path, {}).setdefault(condition, {})
+                for metric, interval in metrics.items():
+                    kept.setdefault(metric, []).append(None if interval is None else interval[0])
+    return scores
 
 
 def _gap(record: Mapping[str, Any]) -> float | None:
