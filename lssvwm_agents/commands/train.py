@@ -27,8 +27,8 @@ class TrainArgs:
     out: Path
     """Folder of the run: tokenizer, checkpoints, log, and in the end the weights."""
     recipe: str = "maze-tiny"
-    """maze-tiny, memory-small, memory-cue, point-maze (from a store) or maze-debug; other flags' defaults are
-    those of the recipe."""
+    """maze-tiny, maze-small, memory-small, memory-cue or maze-debug; from a store point-maze, memory-maze-9x9
+    or minigrid-memory. Other flags' defaults are those of the recipe."""
     store: Path | None = None
     """Episodes made by `lssvwm collect`; without it mazes are rendered on the device."""
     online: bool = False
