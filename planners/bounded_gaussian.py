@@ -84,15 +84,9 @@ class BoundedGaussian:
     def sample(self, noise: torch.Tensor) -> torch.Tensor:
         """(N, H, A) noise to (B, N, H, A) candidates inside the box."""
         if self.prior is not None:
-            noise = self._correlated(noise)
+            noise = _correlate(noise, self.prior if self.correlation is None else self.correlation)
         candidates = torch.addcmul(self.mean.unsqueeze(1), self.std.unsqueeze(1), noise)
         return candidates.clamp_(self.low, self.high)
-
-    def _correlated(self, noise: torch.Tensor) -> torch.Tensor:
-        """(N, H, A) white noise to that of each row's correlation, (B or 1, N, H, A)."""
-        correlation = self.prior.expand(1, 1, -1, -1) if self.correlation is None else self.correlation
-        factor = torch.linalg.cholesky_ex(correlation).L  # the plain call would wait for the device
-        return (factor @ noise.permute(2, 1, 0)).permute(0, 3, 2, 1)
 
     def mode(self) -> torch.Tensor:
         """(B, H, A) the mean, inside the box."""
@@ -109,12 +103,11 @@ class BoundedGaussian:
             std = weighted_mean((candidates - mean.unsqueeze(1)).square(), weights).sqrt()
         correlation = None
         if self.prior is not None:
+            before = self.prior if self.correlation is None else self.correlation
             correlation = refitted_correlation(candidates - mean.unsqueeze(1), std, weights, self.prior)
+            correlation = correlation if momentum == 0.0 else torch.lerp(correlation, before, momentum)
         if momentum > 0.0:
             mean, std = torch.lerp(mean, self.mean, momentum), torch.lerp(std, self.std, momentum)
-            if correlation is not None:
-                old = self.prior if self.correlation is None else self.correlation
-                correlation = torch.lerp(correlation, old, momentum)
         std = torch.maximum(std, self.min_std)
         return BoundedGaussian(
             mean, std, self.low, self.high, self.initial_std, self.min_std, self.prior, correlation
@@ -163,3 +156,9 @@ class BoundedGaussian:
     def spread(self) -> torch.Tensor:
         """(B,) mean standard deviation, in the units of the actions."""
         return self.std.mean(dim=(1, 2))
+
+
+def _correlate(noise: torch.Tensor, correlation: torch.Tensor) -> torch.Tensor:
+    """(N, H, A) white noise to (B or 1, N, H, A) of a correlation (B, A, H, H) or (H, H)."""
+    factor: torch.Tensor = torch.linalg.cholesky_ex(correlation).L  # the plain call would wait for the device
+    return (factor @ noise.permute(2, 1, 0).unsqueeze(0)).permute(0, 3, 2, 1)
