@@ -19,7 +19,7 @@ from lssvwm_agents.planners.rollout import step_through
 
 WARMUP_RUNS = 3
 MAX_GRAPHS = 32
-"""Graphs kept of one function, each with memory of its own; the oldest goes first."""
+"""Graphs kept of one function; the oldest goes first."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,9 @@ class CudaGraphs:
     before every replay, all else is fixed by the capture and compared with ``==``. What the function reads
     beside its arguments, such as a module's weights, is read anew at every replay, from where it lay.
 
-    Results lie in the graph's own memory: they are valid until the next call, and are not to be changed.
-    There are no gradients. The first call of a kind runs the function a few times before it captures it.
+    Results lie in memory that all graphs of the function share: they are valid until the next call, of
+    whatever kind, and are not to be changed. There are no gradients. The first call of a kind runs the
+    function a few times before it captures it.
 
     Args:
         function: Waits for nothing: no ``item``, no copies between host and device, no random numbers of a
@@ -48,6 +49,7 @@ class CudaGraphs:
     def __init__(self, function: Callable[..., Any]) -> None:
         self.function = function
         self._captured: list[_Captured] = []
+        self._memory: Any = None  # one pool for all graphs: only the last result is ever read
 
     @property
     def num_captured(self) -> int:
@@ -84,6 +86,8 @@ class CudaGraphs:
             aside = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
             aside.wait_stream(torch.cuda.current_stream(device))
             graph = torch.cuda.CUDAGraph()
+            if not self._captured:  # a pool lives as long as its graphs
+                self._memory = torch.cuda.graph_pool_handle()
             try:
                 with torch.cuda.stream(aside):
                     for _ in range(WARMUP_RUNS):
@@ -92,7 +96,7 @@ class CudaGraphs:
                         self.function(*arguments)
                     torch.cuda.synchronize(device)
                     torch.clear_autocast_cache()
-                    with _explained(), torch.cuda.graph(graph, stream=aside):
+                    with _explained(), torch.cuda.graph(graph, pool=self._memory, stream=aside):
                         result = self.function(*arguments)
             finally:
                 torch.clear_autocast_cache()

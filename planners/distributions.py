@@ -10,7 +10,9 @@ alone would get.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Protocol, Self, TypeAlias
 
 import torch
@@ -19,6 +21,7 @@ from lssvwm_agents.planners._validation import require
 from lssvwm_agents.planners.action_spec import ActionSpec, ContinuousActions, DiscreteActions
 from lssvwm_agents.planners.bounded_gaussian import BoundedGaussian
 from lssvwm_agents.planners.categorical import Categorical
+from lssvwm_agents.planners.time_correlation import colour_correlation
 
 Spread: TypeAlias = float | Sequence[float] | Sequence[Sequence[float]]
 """A standard deviation in units of half the box's width: one number, (A,) of them, or (H, A)."""
@@ -95,6 +98,7 @@ def initial_distribution(
     initial_std: Spread = 0.5,
     min_std: Spread = 0.05,
     smoothing: float = 0.05,
+    prior_colour: float | None = None,
     device: torch.device | str | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> Distribution:
@@ -108,6 +112,8 @@ def initial_distribution(
             entries of the action alike, (A,) for each entry, or (H, A) for each decision and entry.
         min_std: Smallest standard deviation, in the same units and forms.
         smoothing: Share of the uniform distribution in every refitted categorical.
+        prior_colour: If given, a Gaussian's correlation in time is refitted too, and begins as that of noise
+            of this colour.
         device: Where its tensors live.
         dtype: Of its tensors, and so of the actions.
     """
@@ -115,19 +121,61 @@ def initial_distribution(
         shape = (batch_size, horizon, action_spec.num_actions)
         probabilities = torch.full(shape, 1.0 / action_spec.num_actions, device=device, dtype=dtype)
         return Categorical(probabilities, smoothing)
-    low, high = action_spec.bounds(device, dtype)
-    half_width = 0.5 * (high - low)
-    start, smallest = (
-        half_width * torch.as_tensor(given, device=device, dtype=dtype) for given in (initial_std, min_std)
-    )
-    return BoundedGaussian(
-        mean=(0.5 * (low + high)).expand(batch_size, horizon, -1),
-        std=start.expand(batch_size, horizon, -1),
-        low=low,
-        high=high,
-        initial_std=start,
-        min_std=smallest,
-    )
+    where = torch.device(torch.get_default_device() if device is None else device)
+    spreads = _hashable(initial_std), _hashable(min_std)
+    return _initial_gaussian(action_spec, batch_size, horizon, *spreads, prior_colour, where, dtype)
+
+
+@functools.lru_cache(maxsize=64)
+def _initial_gaussian(
+    box: ContinuousActions,
+    batch_size: int,
+    horizon: int,
+    initial_std: Spread,
+    min_std: Spread,
+    prior_colour: float | None,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> BoundedGaussian:
+    """Made once: with small dynamics a plan would notice the time."""
+    with torch.inference_mode(False):
+        low, high = box.bounds(device, dtype)
+        half_width = 0.5 * (high - low)
+        start, smallest = (
+            half_width * torch.as_tensor(given, device=device, dtype=dtype)
+            for given in (initial_std, min_std)
+        )
+        return BoundedGaussian(
+            mean=(0.5 * (low + high)).expand(batch_size, horizon, -1),
+            std=start.expand(batch_size, horizon, -1),
+            low=low,
+            high=high,
+            initial_std=start,
+            min_std=smallest,
+            prior=None if prior_colour is None else colour_correlation(horizon, prior_colour, device, dtype),
+        )
+
+
+def _hashable(given: Spread) -> Spread:
+    if isinstance(given, float | int):
+        return given
+    numbers = torch.as_tensor(given, dtype=torch.float64).tolist()
+    return tuple(tuple(row) if isinstance(row, list) else row for row in numbers)
+
+
+def begin_from(warm_start: Distribution, initial: Distribution, softening: float) -> Distribution:
+    """The distribution that a search begins with, given the one that it would begin with afresh.
+
+    Raises:
+        ValueError: If the two do not fit.
+    """
+    check_warm_start(warm_start, initial)
+    softened = warm_start.soften(softening)
+    if not (isinstance(softened, BoundedGaussian) and isinstance(initial, BoundedGaussian)):
+        return softened
+    if softened.prior is initial.prior and softened.correlation is None:
+        return softened
+    return replace(softened, prior=initial.prior, correlation=None)
 
 
 def require_spread(action_spec: ActionSpec, horizon: int, initial_std: Spread, min_std: Spread) -> None:
@@ -162,18 +210,12 @@ def check_warm_start(warm_start: Distribution, initial: Distribution) -> None:
     Raises:
         ValueError: If it is another.
     """
-    require(
-        type(warm_start) is type(initial),
-        f"`warm_start` must be a {type(initial).__name__} for these actions (a plan's `distribution`)",
-        type(warm_start).__name__,
-    )
-    require(
-        warm_start.shape == initial.shape,
-        f"`warm_start` must have the shape (B, horizon, A)={initial.shape}",
-        warm_start.shape,
-    )
-    require(
-        warm_start.device == initial.device,
-        f"`warm_start` must be on the state's device {initial.device}",
-        warm_start.device,
-    )
+    if type(warm_start) is not type(initial):
+        rule = f"`warm_start` must be a {type(initial).__name__} for these actions (a plan's `distribution`)"
+        require(False, rule, type(warm_start).__name__)
+    if warm_start.shape != initial.shape:
+        rule = f"`warm_start` must have the shape (B, horizon, A)={initial.shape}"
+        require(False, rule, warm_start.shape)
+    if warm_start.device != initial.device:
+        rule = f"`warm_start` must be on the state's device {initial.device}"
+        require(False, rule, warm_start.device)

@@ -254,11 +254,11 @@ class Frames:
 
 
 def step_through(
-    dynamics: Dynamics[State], state: State, n: int, actions_TRA: torch.Tensor
+    dynamics: Dynamics[State], state: State, n: int, actions: Iterable[torch.Tensor]
 ) -> Iterator[Outcome]:
-    """Repeat each row ``n`` times, and take one step after the other."""
+    """Repeat each row ``n`` times, and take one step after the other, by (R, A) actions."""
     state = dynamics.repeat(state, n)
-    for action_RA in actions_TRA.unbind():
+    for action_RA in actions:
         state, outcome = dynamics.step(state, action_RA)
         yield outcome
 
@@ -278,17 +278,18 @@ def imagine_frames(
     kept_by = [caller(constraint) for constraint in constraints]
     # Time goes first, so that every frame's actions, rewards and continuations lie together in memory.
     actions_TRA = candidates.movedim(2, 0).reshape(num_frames, rows, action_dim).contiguous()
+    actions = actions_TRA.unbind()
     # Dynamics that know how (RolloutDynamics) imagine all frames in one go.
     rollout = getattr(dynamics, "rollout", None)
     outcomes: Iterable[Outcome]
     if rollout is None:
-        outcomes = step_through(dynamics, state, num_candidates, actions_TRA)
+        outcomes = step_through(dynamics, state, num_candidates, actions)
     else:
         outcomes = rollout(state, num_candidates, actions_TRA)
     rewards: list[torch.Tensor] = []
     continuations: list[torch.Tensor] = []
     kept: list[torch.Tensor] = []
-    for action_RA, outcome in zip(actions_TRA.unbind(), outcomes, strict=True):
+    for action_RA, outcome in zip(actions, outcomes, strict=True):
         rewards.append(outcome.reward if pay is None else pay(outcome, action_RA))
         if outcome.continuation is not None:
             continuations.append(outcome.continuation)

@@ -19,7 +19,7 @@ from lssvwm_agents.planners.action_spec import ContinuousActions
 from lssvwm_agents.planners.distributions import (
     Distribution,
     Spread,
-    check_warm_start,
+    begin_from,
     initial_distribution,
     require_spread,
 )
@@ -62,6 +62,9 @@ class SamplingPlanner(PlanningProblem):
         mirrored: Draw half of an iteration's candidates, and for each the one on the other side of the mean
             (mirrored sampling, Brockhoff et al. 2010), so that no refit is led astray by noise that leans one
             way (continuous actions).
+        correlated: Refit how decisions hang together in time too, beginning with the noise's colour, so that
+            a search follows valleys that run across the decisions: fewer iterations for smooth dynamics, a
+            tenth more time for each (continuous actions).
         policy: Proposes candidates that every iteration imagines beside the sampled ones; with a terminal
             value this is the planning of TD-MPC2. None for none.
         num_proposals: How many candidates the policy proposes.
@@ -76,6 +79,7 @@ class SamplingPlanner(PlanningProblem):
     return_mode: Literal["best", "mean"] = "best"
     noise_colour: float = 0.0
     mirrored: bool = True
+    correlated: bool = False
     policy: Policy[Any] | None = None
     num_proposals: int = 24
 
@@ -203,6 +207,7 @@ class SamplingPlanner(PlanningProblem):
             initial_std=self.initial_std,
             min_std=self.min_std,
             smoothing=self.smoothing,
+            prior_colour=self.noise_colour if self.correlated else None,
             device=task.device,
             dtype=self.dtype,
         )
@@ -212,8 +217,7 @@ class SamplingPlanner(PlanningProblem):
         again = None
         if isinstance(warm_start, RememberedElites):
             again, warm_start = self.reimagined(warm_start), warm_start.distribution
-        check_warm_start(warm_start, initial)
-        return warm_start.soften(self.warm_start_softening), again
+        return begin_from(warm_start, initial, self.warm_start_softening), again
 
     def _propose(self, task: Task[State]) -> torch.Tensor | None:
         if self.policy is None:
@@ -257,7 +261,7 @@ def _rounds(
     The mode, where it is wanted, is the first candidate; proposals follow; candidates to imagine again are
     the last.
     """
-    done = []
+    done, kept = [], planner.num_kept
     for noise_NH, mode_too in zip(noise, with_mode, strict=True):
         candidates = planner.draw_candidates(distribution, noise_NH)
         if mode_too:
@@ -270,7 +274,7 @@ def _rounds(
         best = scores.best(planner.num_best)
         elites = take(candidates, best[0])
         refitted = planner.update(distribution, candidates, scores, elites)
-        again = elites[:, : planner.num_kept] if planner.num_kept > 0 else None
+        again = elites[:, :kept] if kept > 0 else None
         done.append(_Round(candidates, scores, best, elites, distribution, refitted, again))
         distribution = refitted
     return done

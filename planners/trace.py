@@ -127,10 +127,11 @@ class Trace:
             violation=violation,
         )
         self.evaluator.check(returns_IB, None if violations_IBC is None else record.violation, leaders_IBHA)
-        rows = torch.arange(returns_IB.shape[1], device=returns_IB.device)
         if violations_IBC is None:
             returns, best = returns_IB.max(dim=0)
-            return record, leaders_IBHA[best, rows], returns, returns.new_zeros(len(returns), 0)
+            decisions = take(leaders_IBHA.transpose(0, 1), best.unsqueeze(1))[:, 0]
+            return record, decisions, returns, returns.new_zeros(len(returns), 0)
+        rows = torch.arange(returns_IB.shape[1], device=returns_IB.device)
         constraints = violations_IBC.transpose(0, 1).unsqueeze(2)
         among = Scores(returns_IB.T, constraints, penalty=self.evaluator.penalty)
         best = among.best(1)[0][:, 0]

@@ -10,7 +10,8 @@ from lssvwm_agents import cli
 from lssvwm_agents.data.collect import CollectConfig
 from lssvwm_agents.data.online import maze_seeds
 from lssvwm_agents.errors import UserError
-from lssvwm_agents.evaluate.contenders import SCRIPTED
+from lssvwm_agents.evaluate import planning
+from lssvwm_agents.evaluate.contenders import SCRIPTED, play_planner, play_scripted
 from lssvwm_agents.evaluate.environments import make_envs
 from lssvwm_agents.evaluate.mazes import HeldRandom, episode_seeds, look_around, make_mazes, maze_of
 from lssvwm_agents.evaluate.planner_options import PlannerOptions
@@ -143,6 +144,44 @@ def test_command_writes_the_result_of_record(
     assert result["model_sha256"] == file_sha256(saved / "model.safetensors")
     assert result["planner_config"]["num_samples"] == 4
     assert "95 % interval" in capsys.readouterr().out
+
+
+def test_a_killed_evaluation_goes_on_where_it_stopped(
+    saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = f"evaluate planning --model {saved} --episodes 1 --look-around 3 --steps 9 "
+    words += "--planners cem mppi --json "
+    whole, out = tmp_path / "whole.json", tmp_path / "planning.json"
+    kept = tmp_path / "planning.partial.json"
+    assert cli.main([*(words + str(whole)).split(), *FLAGS]) == 0
+    played: list[str] = []
+    stop_after = 1
+
+    def planner_plays(env, seeds, agent, *more, **named):  # type: ignore[no-untyped-def]
+        if len(played) >= len(SCRIPTED) + stop_after:
+            raise KeyboardInterrupt
+        played.append(type(agent.planner).__name__)
+        return play_planner(env, seeds, agent, *more, **named)
+
+    def script_plays(env, seeds, name, *more, **named):  # type: ignore[no-untyped-def]
+        played.append(name)
+        return play_scripted(env, seeds, name, *more, **named)
+
+    monkeypatch.setattr(planning, "play_planner", planner_plays)
+    monkeypatch.setattr(planning, "play_scripted", script_plays)
+    assert cli.main([*(words + str(out)).split(), *FLAGS]) == 130
+    assert kept.is_file() and not out.exists()
+    stop_after = 99
+    assert cli.main([*(words + f"{out} --seed 5").split(), *FLAGS]) == 2
+    assert "other settings: seed was 0 and is now 5" in capsys.readouterr().err
+    assert cli.main([*(words + str(out)).split(), *FLAGS]) == 0
+    assert not kept.exists() and played == [*SCRIPTED, "CEM", "MPPI"]
+    one, other = (json.loads(file.read_text()) for file in (whole, out))
+    for name in SCRIPTED:
+        assert one[name] == other[name]
+    for name in ("cem", "mppi"):
+        assert one["planners"][name]["episodes"] == other["planners"][name]["episodes"]
+        assert one["planners"][name]["imagined_frames"] == other["planners"][name]["imagined_frames"]
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from lssvwm_agents.envs.maze_config import MazeConfig
 from lssvwm_agents.envs.palette import TARGET_COLORS
 from lssvwm_agents.envs.raycast_maze import reset
 from lssvwm_agents.envs.raycast_render import render
+from lssvwm_agents.evaluate.finished import Finished
 from lssvwm_agents.evaluate.mazes import episode_seeds, look_around, make_mazes, maze_of
 from lssvwm_agents.evaluate.planner_options import PlannerOptions
 from lssvwm_agents.evaluate.recall import evaluate_recall, first_touches, score
@@ -81,12 +82,9 @@ def test_scores_by_hand() -> None:
     assert first_touches(np.array([[0, 0, 1], [0, 2, 1], [0, 0, 0]])) == [0, 2, 1]
 
 
-def test_the_oracle_needs_the_shortest_and_controls_are_paired(model) -> None:  # noqa: F811
-    result = evaluate_recall(
-        model,
-        None,
-        2,
-        0,
+def test_the_oracle_needs_the_shortest_and_controls_are_paired(model, tmp_path) -> None:  # noqa: F811
+    kept = tmp_path / "recall.partial.json"
+    run = dict(
         look_around_moves=60,
         steps=60,
         options=PlannerOptions(horizon=2, num_samples=4, num_elites=2, num_iterations=1, exploration=0.0),
@@ -97,6 +95,10 @@ def test_the_oracle_needs_the_shortest_and_controls_are_paired(model) -> None:  
         least_moves=20,
         progress=False,
     )
+    result = evaluate_recall(model, None, 2, 0, **run, finished=Finished(kept))
+    assert (
+        evaluate_recall(model, None, 2, 0, **run, finished=Finished(kept)) == result
+    )  # and nothing is played
     found = result["contenders"]
     labels = ["cem", "cem/last 4", "cem/other model", "random", "random_repeat", "explorer", "oracle"]
     assert list(found) == labels

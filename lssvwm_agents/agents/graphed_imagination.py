@@ -8,6 +8,7 @@ Shapes: B rows, n forks of each, T frames, R = B * n, A action width, (C, h, w) 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, Literal, TypeAlias
 
@@ -41,8 +42,9 @@ class RolloutGraphs:
         capture: Callable[[Callable[..., Any]], Callable[..., Any]] = CudaGraphs,
     ) -> None:
         self.model, self.num_denoising_steps = model, num_denoising_steps
-        self._step = compiled_step(model) if compiled else model.step
-        self._frames = capture(self._imagine)
+        step = compiled_step(model) if compiled else model.step
+        # Not a method of this object: in a cycle, graphs and their memory would outlive their last user.
+        self._frames = capture(functools.partial(_imagine, model, step, num_denoising_steps))
 
     def imagine(
         self, state: WorldState, n: int, actions: torch.Tensor, noise: torch.Tensor | None = None
@@ -58,17 +60,23 @@ class RolloutGraphs:
         predictions: list[Prediction] = self._frames(state, n, actions, noise)
         return predictions
 
-    def _imagine(
-        self, state: WorldState, n: int, actions: torch.Tensor, noise: torch.Tensor | None
-    ) -> list[Prediction]:
-        future, predictions = self.model.repeat(state, n), []
-        for t, action in enumerate(actions.unbind()):
-            own = None if noise is None else noise[t].expand(len(action), -1, -1, -1)
-            future, prediction = self._step(
-                future, action, num_denoising_steps=self.num_denoising_steps, noise=own
-            )
-            predictions.append(prediction)
-        return predictions
+
+def _imagine(
+    model: WorldModel,
+    step: Callable[..., Any],
+    num_denoising_steps: int,
+    state: WorldState,
+    n: int,
+    actions: torch.Tensor,
+    noise: torch.Tensor | None,
+) -> list[Prediction]:
+    """See :meth:`RolloutGraphs.imagine`."""
+    future, predictions = model.repeat(state, n), []
+    for t, action in enumerate(actions.unbind()):
+        own = None if noise is None else noise[t].expand(len(action), -1, -1, -1)
+        future, prediction = step(future, action, num_denoising_steps=num_denoising_steps, noise=own)
+        predictions.append(prediction)
+    return predictions
 
 
 class GraphedImagination(Imagination):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from lssvwm_agents.evaluate.planner_options import PlannerName, PlannerOptions, claim_threads
 
 if TYPE_CHECKING:
+    from lssvwm_agents.evaluate.finished import Finished
     from lssvwm_agents.worldmodel import WorldModel
 
 
@@ -36,7 +37,7 @@ class EvaluatePlanningArgs:
     seed: int = 0
     """Names the mazes and all choices."""
     json: Path | None = None
-    """File for the result."""
+    """File for the result; FILE.partial.json keeps finished contenders, and the same command goes on."""
     look_around: int | None = None
     """Moves of the explorer before anything counts, watched by the planner's world model; 96, or 300 for
     recall."""
@@ -64,19 +65,34 @@ def run(args: EvaluatePlanningArgs) -> None:
     other = None if args.other_model is None else load_model(args.other_model, args.device)
     from lssvwm_agents.report import model_sha256, run_info, write_json
 
-    result = (_recall if args.task == "recall" else _score)(args, model, other)
-    result |= {"model": args.model, "model_sha256": model_sha256(args.model), **run_info(args.device)}
+    about = {"model": args.model, "model_sha256": model_sha256(args.model), **run_info(args.device)}
     if args.other_model is not None:
-        result |= {"other_model": args.other_model, "other_model_sha256": model_sha256(args.other_model)}
+        about |= {"other_model": args.other_model, "other_model_sha256": model_sha256(args.other_model)}
+    finished = _finished(args, about)
+    result = (_recall if args.task == "recall" else _score)(args, model, other, finished) | about
     if args.json is not None:
         write_json(args.json, result)
+        finished.remove()
         print(f"Written to {args.json}.")
         print(f"Next: `lssvwm report {args.json}` draws it.")
     else:
         print("Next: --json FILE keeps the result; --memory-cut 12 shows what memory is worth.")
 
 
-def _shared(args: EvaluatePlanningArgs, other: WorldModel | None) -> dict[str, Any]:
+def _finished(args: EvaluatePlanningArgs, about: dict[str, Any]) -> Finished:
+    """What an earlier call of this command finished; more planners may be asked for than then."""
+    from lssvwm_agents.evaluate.finished import Finished
+
+    if args.json is None:
+        return Finished()
+    settings = {name: value for name, value in asdict(args).items() if name not in ("json", "planners")}
+    settings |= {name: value for name, value in about.items() if name != "command"}
+    if args.planners:
+        settings["planner"].pop("name")
+    return Finished(args.json.with_suffix(".partial.json"), settings)
+
+
+def _shared(args: EvaluatePlanningArgs, other: WorldModel | None, finished: Finished) -> dict[str, Any]:
     """Arguments of both tasks."""
     return {
         "options": args.planner,
@@ -85,10 +101,13 @@ def _shared(args: EvaluatePlanningArgs, other: WorldModel | None) -> dict[str, A
         "envs_at_once": args.envs_at_once,
         "allow_other_env": args.allow_other_env,
         "num_threads": claim_threads(),
+        "finished": finished,
     }
 
 
-def _score(args: EvaluatePlanningArgs, model: WorldModel, other: WorldModel | None) -> dict[str, Any]:
+def _score(
+    args: EvaluatePlanningArgs, model: WorldModel, other: WorldModel | None, finished: Finished
+) -> dict[str, Any]:
     from lssvwm_agents.evaluate.contenders import SCRIPTED
     from lssvwm_agents.evaluate.planning import evaluate_planning
 
@@ -100,7 +119,7 @@ def _score(args: EvaluatePlanningArgs, model: WorldModel, other: WorldModel | No
         look_around_moves=96 if args.look_around is None else args.look_around,
         steps=250 if args.steps is None else args.steps,
         memory_frames=args.memory_cut,
-        **_shared(args, other),
+        **_shared(args, other, finished),
     )
     print(f"{'policy':<28}{'mean':>8}   95 % interval")
     for name, entry in [*result["planners"].items(), *((name, result[name]) for name in SCRIPTED)]:
@@ -114,7 +133,9 @@ def _score(args: EvaluatePlanningArgs, model: WorldModel, other: WorldModel | No
     return result
 
 
-def _recall(args: EvaluatePlanningArgs, model: WorldModel, other: WorldModel | None) -> dict[str, Any]:
+def _recall(
+    args: EvaluatePlanningArgs, model: WorldModel, other: WorldModel | None, finished: Finished
+) -> dict[str, Any]:
     from lssvwm_agents.evaluate.recall import evaluate_recall
 
     result = evaluate_recall(
@@ -125,7 +146,7 @@ def _recall(args: EvaluatePlanningArgs, model: WorldModel, other: WorldModel | N
         look_around_moves=300 if args.look_around is None else args.look_around,
         steps=150 if args.steps is None else args.steps,
         memory_cut=12 if args.memory_cut is None else args.memory_cut,
-        **_shared(args, other),
+        **_shared(args, other, finished),
     )
     ago, moves = result["cases"]["frames_ago"], result["cases"]["shortest"]
     print(f"{args.episodes} targets, last in sight {min(ago)} to {max(ago)} frames ago,")

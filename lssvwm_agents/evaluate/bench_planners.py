@@ -50,6 +50,9 @@ NAMES = (
     "torchrl_cem",
     "torchrl_mppi",
     "pytorch_mppi",
+    "cem_correlated",
+    "icem_correlated",
+    "mppi_correlated",
 )
 PACKAGES = {"torchrl_cem": "torchrl", "torchrl_mppi": "torchrl", "pytorch_mppi": "pytorch_mppi"}
 FORCES = (-4.0, -2.0, -0.5, 0.0, 0.5, 2.0, 4.0)
@@ -102,12 +105,18 @@ def contender(name: str, value: bool) -> Contender:
         "min_std": 0.02,
         "warm_start_softening": 0.05,
     }
+    # Slower and better: the distribution learns how decisions hang together, and ends at its mean.
+    correlated = {**search, "correlated": True, "return_mode": "mean"}
+    elites = {**correlated, "num_elites": 64, "elite_weights": "rank"}
     plain = DoubleIntegrator()
     makers: dict[str, Callable[[], Contender]] = {
         "cem": lambda: Ours(CEM(box, num_elites=ELITES, **search), plain),
         "compiled_cem": lambda: Ours(CEM(box, num_elites=ELITES, compile_rollout=True, **search), plain),
         "icem": lambda: Ours(ICEM(box, num_elites=20, noise_colour=0.1, decay=1.05, **search), plain),
         "mppi": lambda: Ours(MPPI(box, temperature=0.015, **search), plain),
+        "cem_correlated": lambda: Ours(CEM(box, **elites), plain),
+        "icem_correlated": lambda: Ours(ICEM(box, noise_colour=0.1, decay=1.05, **elites), plain),
+        "mppi_correlated": lambda: Ours(MPPI(box, temperature=0.1, **correlated), plain),
         "gradient": lambda: Ours(Gradient(box, num_samples=1, num_iterations=UPDATES, **problem), plain),
         "categorical_cem": lambda: Ours(
             CategoricalCEM(DiscreteActions(len(FORCES)), num_elites=ELITES, **search), Forces()

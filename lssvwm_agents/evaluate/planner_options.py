@@ -60,7 +60,9 @@ class PlannerOptions:
     rollouts: Literal["eager", "cuda_graph", "compiled_cuda_graph"] = "eager"
     """How imagined futures are computed: on cuda also as CUDA graphs, compiled or not."""
     rows_at_once: int = 256
-    """Futures imagined at once by each CPU thread: few enough to stay in its cache. GPUs take all."""
+    """Futures imagined at once by each CPU thread: few enough to stay in its cache."""
+    gpu_rows_at_once: int = 2048
+    """Futures imagined at once on a GPU: enough to keep it busy, few enough for its memory."""
 
 
 def claim_threads() -> int:
@@ -141,11 +143,12 @@ def make_planning_agent(
     from lssvwm_agents.planners import predicted_value
 
     on_cpu = model.device.type == "cpu"
+    rows_at_once = options.rows_at_once * num_threads if on_cpu else options.gpu_rows_at_once
     planner = make_planner(
         options,
         action_spec_from_space(action_space),
         terminal_value=predicted_value if options.terminal_value and model.config.value_head else None,
-        max_rows=max(options.rows_at_once * num_threads, num_envs) if on_cpu else None,
+        max_rows=max(rows_at_once, num_envs),
     )
     return PlanningAgent(
         model,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from tqdm import tqdm
 from lssvwm_agents.agents import PlanningStats, check_spaces, environment_kwargs
 from lssvwm_agents.evaluate.contenders import (
     SCRIPTED,
+    PlanningContender,
     add_stats,
     agent_of,
     planning_contenders,
@@ -25,6 +27,7 @@ from lssvwm_agents.evaluate.contenders import (
     play_scripted,
 )
 from lssvwm_agents.evaluate.environments import choose_env_id
+from lssvwm_agents.evaluate.finished import Finished
 from lssvwm_agents.evaluate.mazes import episode_seeds, make_mazes
 from lssvwm_agents.evaluate.planner_options import PlannerName, PlannerOptions
 from lssvwm_agents.metrics import mean_ci95
@@ -56,6 +59,7 @@ def evaluate_planning(
     allow_other_env: bool = False,
     num_threads: int = 1,
     progress: bool = True,
+    finished: Finished | None = None,
 ) -> dict[str, Any]:
     """Measure the planner and its controls.
 
@@ -74,6 +78,7 @@ def evaluate_planning(
         allow_other_env: Also take an environment that the model was not trained for.
         num_threads: Threads that share the imagined futures, on a CPU.
         progress: Whether to show a progress bar.
+        finished: What was played before, and keeps what is played now.
 
     Returns:
         For ``random``, ``random_repeat``, ``explorer`` and ``oracle`` a :func:`summary`; in ``planners`` one
@@ -97,38 +102,38 @@ def evaluate_planning(
     rivals = planning_contenders(model, options, planners, (memory_frames,), other_model)
     env_id = choose_env_id(model.config, env_id, allow_other_env)
     kwargs = environment_kwargs(model.config)
-    began = time.perf_counter()
+    finished = finished or Finished()
     seeds = episode_seeds(seed, episodes)
     chunks = [seeds[i : i + envs_at_once] for i in range(0, episodes, envs_at_once)]
-    scores: dict[str, list[float]] = {name: [] for name in [*(r.label for r in rivals), *SCRIPTED]}
-    stats = {one.label: PlanningStats() for one in rivals}
-    total = len(chunks) * steps * len(scores)
-    with tqdm(total=total, unit="move", disable=not progress, smoothing=0.05) as bar:
+
+    def play(name: str, one: PlanningContender | None) -> dict[str, Any]:
+        """One contender's ``scores``, ``stats`` of planning, and ``wall_seconds``."""
+        began, found, stats = time.perf_counter(), [], PlanningStats()
+        bar.set_description(name)
         for chunk in chunks:
             env = make_mazes(env_id, len(chunk), look_around_moves + steps, kwargs)
-            for one in rivals:
-                check_spaces(one.model.config, env.single_observation_space, env.single_action_space)
-            for name in SCRIPTED:
-                bar.set_description(name)
+            for rival in rivals:
+                check_spaces(rival.model.config, env.single_observation_space, env.single_action_space)
+            moved = lambda _: bar.update()  # noqa: E731
+            if one is None:
                 rewards = play_scripted(
-                    env,
-                    chunk,
-                    name,
-                    look_around_moves,
-                    steps,
-                    options.action_repeat,
-                    moved=lambda _: bar.update(),
+                    env, chunk, name, look_around_moves, steps, options.action_repeat, moved=moved
                 )
-                scores[name] += rewards.sum(0).tolist()
-            for one in rivals:
-                bar.set_description(one.label)
+            else:
                 agent = agent_of(one, env, num_threads)
-                rewards, cost = play_planner(
-                    env, chunk, agent, look_around_moves, steps, moved=lambda _: bar.update()
-                )
-                scores[one.label] += rewards.sum(0).tolist()
-                stats[one.label] = add_stats(stats[one.label], cost)
+                rewards, cost = play_planner(env, chunk, agent, look_around_moves, steps, moved=moved)
+                stats = add_stats(stats, cost)
+            found += rewards.sum(0).tolist()
             env.close()
+        return {"scores": found, "stats": asdict(stats), "wall_seconds": time.perf_counter() - began}
+
+    contenders = {**dict.fromkeys(SCRIPTED), **{one.label: one for one in rivals}}
+    with tqdm(
+        total=len(chunks) * steps * len(contenders), unit="move", disable=not progress, smoothing=0.05
+    ) as bar:
+        parts = {name: finished.once(name, partial(play, name, one)) for name, one in contenders.items()}
+    scores = {name: part["scores"] for name, part in parts.items()}
+    stats = {one.label: PlanningStats(**parts[one.label]["stats"]) for one in rivals}
     entries = {one.label: _planner_entry(scores, one.label, stats[one.label]) for one in rivals}
     first = entries[rivals[0].label]
     return {
@@ -138,7 +143,7 @@ def evaluate_planning(
         "planner_minus_random": first["minus_random"],
         "ci95_method": CI95_METHOD,
         **{name: first[name] for name in ("fraction_of_oracle", *COSTS)},
-        "wall_seconds": time.perf_counter() - began,
+        "wall_seconds": sum(part["wall_seconds"] for part in parts.values()),
         "task": "score",
         "seed": seed,
         "seeds": seeds,

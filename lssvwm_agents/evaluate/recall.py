@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import gymnasium
@@ -19,6 +20,7 @@ from tqdm import tqdm
 from lssvwm_agents.agents import PlanningStats, check_spaces, environment_kwargs
 from lssvwm_agents.evaluate.contenders import (
     SCRIPTED,
+    PlanningContender,
     add_stats,
     agent_of,
     planning_contenders,
@@ -26,6 +28,7 @@ from lssvwm_agents.evaluate.contenders import (
     play_scripted,
 )
 from lssvwm_agents.evaluate.environments import choose_env_id
+from lssvwm_agents.evaluate.finished import Finished
 from lssvwm_agents.evaluate.mazes import make_mazes
 from lssvwm_agents.evaluate.memory.events import wilson
 from lssvwm_agents.evaluate.planner_options import PlannerName, PlannerOptions
@@ -90,6 +93,7 @@ def evaluate_recall(
     allow_other_env: bool = False,
     num_threads: int = 1,
     progress: bool = True,
+    finished: Finished | None = None,
 ) -> dict[str, Any]:
     """Send every contender to targets that only memory knows.
 
@@ -110,6 +114,7 @@ def evaluate_recall(
         allow_other_env: Also take an environment that the model was not trained for.
         num_threads: Threads that share the imagined futures, on a CPU.
         progress: Whether to show a progress bar.
+        finished: What was found and played before, and keeps what is found and played now.
 
     Returns:
         ``contenders``: a :func:`score` of each, planners' with ``planning_seconds`` and
@@ -127,7 +132,7 @@ def evaluate_recall(
     rivals = planning_contenders(model, options, planners, cuts, other_model)
     env_id = choose_env_id(model.config, env_id, allow_other_env)
     kwargs = environment_kwargs(model.config)
-    began = time.perf_counter()
+    finished = finished or Finished()
 
     def mazes(count: int) -> gymnasium.vector.VectorEnv:
         env = make_mazes(env_id, count, look_around_moves + steps, kwargs)
@@ -135,41 +140,43 @@ def evaluate_recall(
             check_spaces(one.model.config, env.single_observation_space, env.single_action_space)
         return env
 
-    env = mazes(1)
-    config = env.unwrapped.maze_config  # type: ignore[attr-defined]
-    cases = find_recall_cases(config, episodes, seed, look_around_moves, least_frames_ago, least_moves)
-    env.close()
-    touches: dict[str, list[int]] = {name: [] for name in [*(r.label for r in rivals), *SCRIPTED]}
-    stats = {one.label: PlanningStats() for one in rivals}
-    chunks = [cases.rows(i, i + envs_at_once) for i in range(0, episodes, envs_at_once)]
-    with tqdm(
-        total=len(chunks) * steps * len(touches), unit="move", disable=not progress, smoothing=0.05
-    ) as bar:
+    def find_cases() -> dict[str, Any]:
+        began, env = time.perf_counter(), mazes(1)
+        config = env.unwrapped.maze_config  # type: ignore[attr-defined]
+        found = find_recall_cases(config, episodes, seed, look_around_moves, least_frames_ago, least_moves)
+        env.close()
+        return {"cases": asdict(found), "wall_seconds": time.perf_counter() - began}
+
+    def play(name: str, one: PlanningContender | None) -> dict[str, Any]:
+        """One contender's moves to each target, ``stats`` of planning, and ``wall_seconds``."""
+        began, touched, stats = time.perf_counter(), [], PlanningStats()
+        bar.set_description(name)
         for chunk in chunks:
-            env = mazes(len(chunk.seeds))
-            ask = _Question(chunk)
-            for name in SCRIPTED:
-                bar.set_description(name)
+            env, ask = mazes(len(chunk.seeds)), _Question(chunk)
+            moved = lambda _: bar.update()  # noqa: E731
+            if one is None:
                 rewards = play_scripted(
-                    env,
-                    chunk.seeds,
-                    name,
-                    look_around_moves,
-                    steps,
-                    options.action_repeat,
-                    ask,
-                    lambda _: bar.update(),
+                    env, chunk.seeds, name, look_around_moves, steps, options.action_repeat, ask, moved
                 )
-                touches[name] += first_touches(rewards)
-            for one in rivals:
-                bar.set_description(one.label)
+            else:
                 agent = agent_of(one, env, num_threads)
-                rewards, cost = play_planner(
-                    env, chunk.seeds, agent, look_around_moves, steps, ask, lambda _: bar.update()
-                )
-                touches[one.label] += first_touches(rewards)
-                stats[one.label] = add_stats(stats[one.label], cost)
+                rewards, cost = play_planner(env, chunk.seeds, agent, look_around_moves, steps, ask, moved)
+                stats = add_stats(stats, cost)
+            touched += first_touches(rewards)
             env.close()
+        return {"touches": touched, "stats": asdict(stats), "wall_seconds": time.perf_counter() - began}
+
+    walks = finished.once("walks", find_cases)
+    cases = RecallCases(**walks["cases"])
+    chunks = [cases.rows(i, i + envs_at_once) for i in range(0, episodes, envs_at_once)]
+    contenders = {**dict.fromkeys(SCRIPTED), **{one.label: one for one in rivals}}
+    with tqdm(
+        total=len(chunks) * steps * len(contenders), unit="move", disable=not progress, smoothing=0.05
+    ) as bar:
+        parts = {name: finished.once(name, partial(play, name, one)) for name, one in contenders.items()}
+    order = [*(one.label for one in rivals), *SCRIPTED]
+    touches: dict[str, list[int]] = {name: parts[name]["touches"] for name in order}
+    stats = {one.label: PlanningStats(**parts[one.label]["stats"]) for one in rivals}
     scores = {name: score(found, cases.shortest) for name, found in touches.items()}
     for name, cost in stats.items():
         scores[name] |= {
@@ -181,7 +188,7 @@ def evaluate_recall(
         "memory_minus_control": _differences(touches, cases.shortest),
         "ci95_method": "Wilson for rates, Student's t over episodes for means, two-sided",
         "cases": asdict(cases),
-        "wall_seconds": time.perf_counter() - began,
+        "wall_seconds": sum(part["wall_seconds"] for part in (walks, *parts.values())),
         "task": "recall",
         "seed": seed,
         "env_id": env_id,

@@ -1,5 +1,8 @@
 """Whole rollouts of the world model, captured as CUDA graphs; without a GPU, all but the capturing."""
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -123,3 +126,18 @@ def test_an_agent_plays_by_graphs(rollouts: str) -> None:
     assert taken[0][1] == taken[1][1]
     if rollouts == "cuda_graph":
         assert np.array_equal(taken[0][0], taken[1][0])
+
+
+def test_graphs_go_with_their_last_user(model: WorldModel) -> None:
+    """In a cycle they would stay until the garbage collector comes, and with them all memory of a rollout."""
+    gc.collect()
+    gc.disable()
+    try:
+        graphs = RolloutGraphs(model, capture=lambda function: function)
+        state, actions = model.initial_state(1), torch.zeros(2, 3, model.config.action_dim)
+        assert len(GraphedImagination(graphs).rollout(state, 3, actions)) == 2
+        gone = weakref.ref(graphs)
+        del graphs
+        assert gone() is None
+    finally:
+        gc.enable()

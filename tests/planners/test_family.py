@@ -32,7 +32,7 @@ from lssvwm_agents.planners import (
 )
 
 BOX1 = ContinuousActions((-1.0,), (1.0,))
-NAMES = ["cem", "icem", "mppi", "mppi_fixed", "gradient", "refined"]
+NAMES = ["cem", "cem_correlated", "icem", "mppi", "mppi_fixed", "gradient", "refined"]
 few = settings(max_examples=12, deadline=None, derandomize=True)
 seeds = st.integers(0, 2**31 - 1)
 
@@ -43,6 +43,8 @@ def make(name, spec, horizon=4, num_samples=48, num_iterations=3, **options):
     search = {**problem, "num_samples": num_samples, "num_iterations": num_iterations}
     if name == "cem":
         return CEM(**search, num_elites=8)
+    if name == "cem_correlated":
+        return CEM(**search, num_elites=12, correlated=True, elite_weights="rank", noise_colour=0.5)
     if name == "icem":
         return ICEM(**search, num_elites=8, noise_colour=1.0)
     if name == "mppi":
