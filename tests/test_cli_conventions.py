@@ -78,7 +78,12 @@ def store_of(path: Path, lengths: list[int], **spec) -> EpisodeStore:
     ("lengths", "spec", "recipe"),
     [
         ([300] * 3, {"env_id": "lssvwm/RaycastMaze-9x9-v0", "proprio_dim": 4, "num_actions": 6}, "maze-tiny"),
-        ([260, 90, 30], {"env_id": "lssvwm/MiniGrid-MemoryS13-v0", "proprio_dim": 4}, "maze-tiny"),
+        ([260, 90, 30], {"env_id": "lssvwm/MiniGrid-MemoryS13-v0", "proprio_dim": 4}, "minigrid-memory"),
+        ([52] * 70, {"env_id": "lssvwm/MiniGrid-MemoryS13-v0", "proprio_dim": 4}, "minigrid-memory"),
+        ([52] * 3, {"env_id": "lssvwm/MiniGrid-MemoryS13-v0"}, "minigrid-memory"),
+        ([260] * 3, {"env_id": "lssvwm/MiniGrid-FourRooms-v0", "proprio_dim": 4}, "maze-tiny"),
+        ([300] * 3, {"env_id": "lssvwm/MemoryMaze-11x11-v0", "proprio_dim": 4}, "memory-maze-9x9"),
+        ([300] * 3, {"env_id": "lssvwm/MemoryMaze-9x9-v0"}, "memory-maze-9x9"),
         ([48] * 12, {"env_id": "lssvwm/RaycastMaze-Cue-v0", "proprio_dim": 4}, "memory-cue"),
         (
             [61] * 3,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -86,13 +85,12 @@ def with_seed(experiment: Experiment, seed: int) -> Experiment:
 
 def result_of(out: Path) -> dict[str, Any]:
     """What a run's folder says in the end: recipe, seed, and the world model's last validation."""
+    from lssvwm_agents.trainers.run_folder import read_log
+
     settings = json.loads((out / "experiment.json").read_text())["experiment"]
-    lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
-    validated = (line for line in reversed(lines) if "val/loss" in line and line["phase"] == "world_model")
-    last = {
-        key: None if isinstance(value, float) and not math.isfinite(value) else value
-        for key, value in next(validated, {}).items()
-    }
+    lines = reversed(read_log(out / "log.jsonl"))
+    validated = (line for line in lines if "val/loss" in line and line["phase"] == "world_model")
+    last: dict[str, Any] = next(validated, {})
     seed = settings["training"]["seed"]
     return {"out": str(out), "recipe": settings["name"], "seed": seed, "last_validation": last}
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from lssvwm_agents.errors import UserError
 from lssvwm_agents.files import write_json
-from lssvwm_agents.trainers.run_folder import flatten
+from lssvwm_agents.trainers.run_folder import differences, flatten
 
 
 class Finished:
@@ -34,15 +34,10 @@ class Finished:
             old, self.parts = flatten(before["settings"]), before["parts"]
         except (json.JSONDecodeError, KeyError, TypeError) as error:
             raise UserError(f"`{path}` holds no finished parts of an evaluation: remove it.") from error
-        now = flatten(self.settings)
-        different = [
-            f"{name} was {old.get(name, 'nothing')!r} and is now {now.get(name, 'nothing')!r}"
-            for name in sorted(old.keys() | now.keys())
-            if old.get(name) != now.get(name)
-        ]
+        different = differences(old, flatten(self.settings))
         if different:
             raise UserError(
-                f"`{path}` holds parts of an evaluation with other settings: {'; '.join(different[:3])}. Go "
+                f"`{path}` holds parts of an evaluation with other settings: {different}. Go "
                 "on with the settings it began with, remove it, or choose another file with --json."
             )
 

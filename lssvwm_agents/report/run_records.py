@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lssvwm_agents.errors import UserError
+from lssvwm_agents.trainers.run_folder import read_log
 
 _DEPTH = 3
 _SKIPPED = {"checkpoints", "tensorboard", "model", "tokenizer", "runs"}
@@ -84,7 +85,7 @@ def _read(path: Path, name: str) -> RunRecords:
     run = RunRecords(name, path)
     for file in [path] if path.is_file() else _files(path, _DEPTH):
         if file.suffix == ".jsonl":
-            run.log += _lines(file)
+            run.log += read_log(file)
         elif file.suffix == ".json":
             _sort_in(run, _json(file, must=path.is_file()))
         elif file.suffix == ".png" and len(run.pictures) < MAX_PICTURES:
@@ -105,18 +106,6 @@ def _files(folder: Path, depth: int) -> list[Path]:
         elif depth > 1 and entry.is_dir() and entry.name not in _SKIPPED and not entry.name.startswith("."):
             found += _files(entry, depth - 1)
     return found
-
-
-def _lines(file: Path) -> list[dict[str, Any]]:
-    lines = []
-    for text in file.read_text().splitlines():
-        try:
-            line = json.loads(text)
-        except json.JSONDecodeError:
-            continue  # a line cut short by a kill, as the trainer treats it
-        if isinstance(line, dict) and "update" in line:
-            lines.append(line)
-    return lines
 
 
 def _json(file: Path, must: bool) -> Any:

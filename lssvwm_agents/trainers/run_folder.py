@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,21 @@ def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def differences(before: dict[str, Any], now: dict[str, Any], free: Collection[str] = ()) -> str:
+    """What differs between flat settings, in words, the first three named; empty where nothing does.
+
+    Settings whose last name is ``free`` may differ.
+    """
+    missing = "nothing"
+    different = [
+        f"{name} was {before.get(name, missing)!r} and is now {now.get(name, missing)!r}"
+        for name in sorted(before.keys() | now.keys())
+        if before.get(name) != now.get(name) and name.rsplit(".", 1)[-1] not in free
+    ]
+    more = f" (and {len(different) - 3} more)" if len(different) > 3 else ""
+    return "; ".join(different[:3]) + more
+
+
 def claim(directory: Path, settings: dict[str, Any], defaults: dict[str, Any] | None = None) -> None:
     """Note in ``experiment.json`` what a run is made by, or check that it is the same as before.
 
@@ -56,17 +72,10 @@ def claim(directory: Path, settings: dict[str, Any], defaults: dict[str, Any] | 
             raise UserError(f"{path} is not JSON ({error}): choose another folder with --out.") from error
         now = flatten(settings)
         before = {name: value for name, value in flatten(defaults or {}).items() if name in now} | before
-        names = sorted(before.keys() | now.keys())
-        missing = "nothing"
-        different = [
-            f"{name} was {before.get(name, missing)!r} and is now {now.get(name, missing)!r}"
-            for name in names
-            if before.get(name) != now.get(name) and name.rsplit(".", 1)[-1] not in _FREE
-        ]
+        different = differences(before, now, _FREE)
         if different:
-            more = f" (and {len(different) - 3} more)" if len(different) > 3 else ""
             raise UserError(
-                f"`{directory}` holds a run with other settings: {'; '.join(different[:3])}{more}. Resume it "
+                f"`{directory}` holds a run with other settings: {different}. Resume it "
                 "with the settings it began with, or choose another folder with --out."
             )
         return
@@ -96,10 +105,13 @@ def training_progress(directory: Path, phase: str = "world_model") -> dict[str, 
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """The lines of a ``log.jsonl``; a last one that a kill cut short is left out."""
-    lines = path.read_text().splitlines()
-    parsed = [json.loads(line) for line in lines[:-1]]
-    try:
-        return [*parsed, *(json.loads(line) for line in lines[-1:])]
-    except json.JSONDecodeError:
-        return parsed
+    """The lines of a ``log.jsonl``; one that a kill cut short is left out, as a resumed run drops it."""
+    lines = []
+    for text in path.read_text().splitlines():
+        try:
+            line = json.loads(text)
+        except json.JSONDecodeError:
+            continue
+        if isinstance(line, dict) and "update" in line:
+            lines.append(line)
+    return lines

@@ -12,6 +12,13 @@ from lssvwm_agents.trainers.pipeline import split_episodes
 
 _POSES = ("lssvwm/MemoryMaze", "lssvwm/MiniWorld", "lssvwm/MiniGrid")
 """Beginnings of the ids whose odometry is a pose."""
+_MADE_FOR = {
+    "lssvwm/PointMaze": "point-maze",
+    "lssvwm/RaycastMaze-Cue": "memory-cue",
+    "lssvwm/MemoryMaze": "memory-maze-9x9",
+    "lssvwm/MiniGrid-Memory": "minigrid-memory",
+}
+"""Beginnings of ids to the recipe made for them."""
 _SHORTEST_WINDOW = 8
 
 
@@ -36,9 +43,7 @@ def suggest_next(store: EpisodeStore) -> str:
 
 def fitting_recipe(env_id: str) -> str:
     """The recipe made for an environment; `maze-tiny`, the most general, where there is none."""
-    if env_id.startswith("lssvwm/PointMaze"):
-        return "point-maze"
-    return "memory-cue" if env_id.startswith("lssvwm/RaycastMaze-Cue") else "maze-tiny"
+    return next((recipe for start, recipe in _MADE_FOR.items() if env_id.startswith(start)), "maze-tiny")
 
 
 def training_flags(store: EpisodeStore, recipe: str) -> list[str]:
