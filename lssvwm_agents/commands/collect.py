@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from lssvwm_agents.errors import UserError
+from lssvwm_agents.json_options import json_object
 
 
 @dataclass(frozen=True)
@@ -44,12 +43,7 @@ class CollectArgs:
 
 def run(args: CollectArgs) -> None:
     """Collect, and say where the episodes lie."""
-    try:
-        env_kwargs = json.loads(args.env_kwargs)
-    except json.JSONDecodeError as error:
-        raise UserError(f"`--env-kwargs` must be JSON, got `{args.env_kwargs}` ({error}).") from error
-    if not isinstance(env_kwargs, dict):
-        raise UserError(f"`--env-kwargs` must be a JSON object, got `{args.env_kwargs}`.")
+    env_kwargs = json_object(args.env_kwargs, "--env-kwargs")
 
     from lssvwm_agents.data.collect import CollectConfig, collect
 

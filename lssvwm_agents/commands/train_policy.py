@@ -29,6 +29,8 @@ class TrainPolicyArgs:
     """actor-critic (ours, differentiable), or stable-baselines3's ppo (discrete) or sac (continuous)."""
     model: str | None = None
     """A shipped model's name, a run's folder, or a Hugging Face id, to train in as it is."""
+    store: Path | None = None
+    """With --model: recorded episodes that imagination starts from, instead of episodes played live."""
     iterations: int = 5
     """Times that the policy is improved and evaluated; more may be asked for later."""
     allow_other_env: bool = False
@@ -57,6 +59,7 @@ def run(args: TrainPolicyArgs) -> None:
         env=args.env,
         algo=args.algo,
         model=args.model,
+        store=args.store,
         iterations=args.iterations,
         allow_other_env=args.allow_other_env,
         controls=args.controls,

@@ -24,6 +24,7 @@ from lssvwm_agents.evaluate.planner_options import PlannerOptions, make_planning
 from lssvwm_agents.evaluate.planning import CI95_METHOD, summary
 from lssvwm_agents.evaluate.policy_film import write_film
 from lssvwm_agents.evaluate.policy_play import Comparison, Played, play
+from lssvwm_agents.json_options import json_object
 from lssvwm_agents.planners import ContinuousActions
 from lssvwm_agents.planners.sampling import SamplingPlanner
 from lssvwm_agents.policies.actor_critic import ActorCritic
@@ -82,7 +83,8 @@ def evaluate_policy(
     """
     policy.check_features(module_hash(model))
     env_id = choose_env_id(model.config, env_id, allow_other_env)
-    kwargs, others = environment_kwargs(model.config), agents or {}
+    kwargs = environment_kwargs(model.config) | json_object(config.env_kwargs, "evaluation.env_kwargs")
+    others = agents or {}
     maze, began = is_maze(env_id, kwargs), time.perf_counter()
     if controls and not maze:
         raise ValueError(f"scripted policies play our mazes only, got {env_id}.")
@@ -142,6 +144,7 @@ def evaluate_policy(
         "look_around": around,
         "steps": config.steps,
         "deterministic": config.deterministic,
+        "env_kwargs": kwargs,
         "wall_seconds": time.perf_counter() - began,
     }
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from lssvwm_agents.data.collect import CollectConfig, collect
 from lssvwm_agents.data.store import EpisodeStore
 from lssvwm_agents.errors import UserError
+from lssvwm_agents.json_options import json_object
 from lssvwm_agents.recipes import RECIPES, Experiment
 from lssvwm_agents.trainers.pipeline import RunOptions, run_experiment
 from lssvwm_agents.trainers.run_folder import training_progress
@@ -62,7 +62,7 @@ def collect_episodes(
     Returns:
         The store of all iterations so far.
     """
-    kwargs = json.loads(config.env_kwargs)
+    kwargs = json_object(config.env_kwargs, "--refresh.env-kwargs")
     if env_id.startswith("lssvwm/RaycastMaze"):
         kwargs["observation"] = "dict"  # a trained policy's memory needs the odometry
     part = collect(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from lssvwm_agents.json_options import json_object
 from lssvwm_agents.policies.policy_gradients import ActorCriticObjective
 from lssvwm_agents.trainers.config import OptimizationConfig
 
@@ -111,6 +112,8 @@ class PolicyEvaluationConfig:
         doubt: The imagined return is also told as it would count with this `training.doubt`.
         deterministic: Play the likeliest action instead of sampling.
         film: Write a film of real and imagined episodes.
+        env_kwargs: Keyword arguments of the environment, as JSON, over those of the model's training data,
+            such as ``{"continuing_task": false}``.
     """
 
     episodes: int = 20
@@ -122,8 +125,10 @@ class PolicyEvaluationConfig:
     doubt: float = 0.5
     deterministic: bool = False
     film: bool = True
+    env_kwargs: str = "{}"
 
     def __post_init__(self) -> None:
+        json_object(self.env_kwargs, "evaluation.env_kwargs")
         for name, least in (
             ("episodes", 1),
             ("look_around", 0),

@@ -43,6 +43,7 @@ class PolicyRunOptions:
         env: Gymnasium id; empty for the environment that a fixed ``model`` was trained for.
         algo: ``actor-critic``, ``ppo`` or ``sac``.
         model: A world model that stays as it is; None to collect episodes and to fit one.
+        store: With ``model``: recorded episodes that imagination starts from; None to play them live.
         iterations: Times that the policy is improved and evaluated.
         allow_other_env: Also take an environment that ``model`` was not trained for by name.
         controls: Mazes: score random, explorer and oracle too, once.
@@ -56,6 +57,7 @@ class PolicyRunOptions:
     env: str = ""
     algo: Algorithm = "actor-critic"
     model: str | None = None
+    store: Path | None = None
     iterations: int = 5
     allow_other_env: bool = False
     controls: bool = True
@@ -78,6 +80,12 @@ class PolicyRun:
             raise UserError(f"`iterations` must be at least 1, got {options.iterations}.")
         if options.model is None and not options.env:
             raise UserError("say which environment to train in (--env), or which world model (--model).")
+        if options.store is not None:
+            if options.model is None:
+                raise UserError(
+                    "--store goes with --model: without a model, a run collects its own episodes."
+                )
+            EpisodeStore.open(options.store)  # a wrong path is told before a folder is made
         self.recipe, self.options, self.out = recipe, options, options.out
         self.device = choose_device(options.device)
         self.deadline = time.monotonic() + options.stop_after if options.stop_after > 0 else None
@@ -90,6 +98,7 @@ class PolicyRun:
                 "env": options.env,
                 "algo": options.algo,
                 "model": options.model,
+                "store": None if options.store is None else str(options.store),
                 "refresh": dataclasses.asdict(options.refresh) if options.model is None else None,
             },
         )
@@ -168,7 +177,7 @@ class PolicyRun:
             self.recipe,
             self.out,
             self.options.env,
-            None if self.options.model is not None else self.out / "episodes" / "all",
+            self.options.store if self.options.model is not None else self.out / "episodes" / "all",
             self.options.tensorboard,
             self.options.allow_other_env,
         )

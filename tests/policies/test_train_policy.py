@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from lssvwm_agents.data.collect import CollectConfig, collect
 from lssvwm_agents.errors import UserError
 from lssvwm_agents.evaluate.policy import compare, evaluate_policy, growing_gap
 from lssvwm_agents.evaluate.policy_play import Played
@@ -14,6 +15,7 @@ from lssvwm_agents.policies.actor_critic import load_policy
 from lssvwm_agents.policies.policy_gradients import ActorCriticObjective
 from lssvwm_agents.policies.sure_rewards import sure_reward
 from lssvwm_agents.trainers.model_refresh import RefreshConfig
+from lssvwm_agents.trainers.policy_algorithms import World
 from lssvwm_agents.trainers.policy_config import (
     PolicyEvaluationConfig,
     PolicyRecipe,
@@ -109,6 +111,24 @@ def test_a_run_leaves_policy_evaluations_film_and_log(tmp_path, models):
     for settings in (recipe(pool=8), dataclasses.replace(filmed, hidden=8)):
         with pytest.raises(UserError, match="other settings"):
             PolicyRun(settings, options(out, model=models[MAZE]))
+
+
+def test_a_fixed_model_may_imagine_from_recorded_episodes_and_be_judged_elsewhere(tmp_path, models):
+    collect(CollectConfig(MAZE, "explorer", 4, 4, env_kwargs={"max_episode_steps": 8}), tmp_path / "store")
+    small = recipe(streams=0)
+    small = dataclasses.replace(
+        small, evaluation=dataclasses.replace(small.evaluation, env_kwargs='{"num_targets": 2}')
+    )
+    world = World(load_model(models[MAZE], "cpu"), "", tmp_path / "store", small)
+    assert all(type(source).__name__ == "StoreContexts" for source in world.contexts())
+    options = PolicyRunOptions(tmp_path / "run", model=models[MAZE], store=tmp_path / "store", iterations=1)
+    assert run_policy(small, options)
+    result = json.loads((tmp_path / "run/evaluations/000.json").read_text())
+    assert result["env_kwargs"]["num_targets"] == 2 and result["streamed_frames"] == 0
+    with pytest.raises(UserError, match="--store goes with --model"):
+        run_policy(small, PolicyRunOptions(tmp_path / "other", env=MAZE, store=tmp_path / "store"))
+    with pytest.raises(UserError, match="must be a JSON object"):
+        PolicyEvaluationConfig(env_kwargs="[]")
 
 
 def test_a_run_that_is_continued_is_the_run_made_at_once(tmp_path, models):
