@@ -40,12 +40,12 @@ def test_record_reads_like_that_of_evaluate_policy(baseline, tmp_path, env, look
 
 
 def test_scripted_policies_score_as_in_evaluate_planning(baseline):
-    args = baseline.Args(look_around=9, **{**TOY, "moves": 25})
+    args = baseline.Args(look_around=9, **{**TOY, "moves": 40})
     agent, _ = baseline.train(args)
     result, seeds = baseline.evaluate(args, agent), episode_seeds(0, 2)
-    env = make_mazes(args.env, 2, 9 + 25, {})
+    env = make_mazes(args.env, 2, 9 + 40, {})
     for name in ("random", "explorer", "oracle"):
-        rewards = play_scripted(env, seeds, name, 9, 25, action_repeat=4)
+        rewards = play_scripted(env, seeds, name, 9, 40, action_repeat=4)
         assert result[name]["episodes"] == rewards.sum(0).tolist()
     assert result["oracle"]["mean"] > 0
 
