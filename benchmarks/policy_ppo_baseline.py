@@ -108,7 +108,8 @@ class Curve(BaseCallback):
 
     Attributes:
         points: One a rollout: ``real_steps`` so far; ``reward_per_250_moves`` in it; ``mean_return`` of the
-            ``episodes`` that ended in it, None if none did.
+            ``episodes`` that ended in it, None if none did; ``entropy`` of the actions in the update before
+            it, in nats, None for the first.
     """
 
     def __init__(self, bar: tqdm[Any]) -> None:
@@ -126,12 +127,14 @@ class Curve(BaseCallback):
 
     def _on_rollout_end(self) -> None:
         rate = 250 * float(np.mean(self._rewards))
+        loss = self.logger.name_to_value.get("train/entropy_loss")
         self.points.append(
             {
                 "real_steps": self.num_timesteps,
                 "reward_per_250_moves": rate,
                 "mean_return": float(np.mean(self._returns)) if self._returns else None,
                 "episodes": len(self._returns),
+                "entropy": None if loss is None else -float(loss),
             }
         )
         self.bar.set_postfix_str(f"reward in 250 moves {rate:.2f}", refresh=False)
