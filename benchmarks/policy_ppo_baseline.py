@@ -143,23 +143,15 @@ class Curve(BaseCallback):
 
 def train(args: Args) -> tuple[PPO, list[dict[str, Any]]]:
     """PPO after ``args.steps`` real steps, and its learning curve."""
-    settings: dict[str, Any] = {
-        "observation": args.observation,
-        "autoreset_mode": AutoresetMode.SAME_STEP,
-        "device": args.device,
-    }
+    settings: dict[str, Any] = {"observation": args.observation, "device": args.device}
     if args.episode_steps is not None:
         settings["max_episode_steps"] = args.episode_steps
-    mazes = make_envs(args.env, args.num_envs, settings)
+    mazes = make_envs(args.env, args.num_envs, {"autoreset_mode": AutoresetMode.SAME_STEP, **settings})
     env = VecFrameStack(VecMonitor(SB3VecEnv(mazes)), args.frame_stack)
-
-    def annealed(remaining: float) -> float:
-        return args.learning_rate * remaining
-
     agent = PPO(
         POLICIES[args.observation],
         env,
-        learning_rate=annealed if args.anneal else args.learning_rate,
+        learning_rate=lambda remaining: args.learning_rate * (remaining if args.anneal else 1.0),
         n_steps=args.n_steps,
         batch_size=args.batch_size,
         n_epochs=args.n_epochs,
@@ -200,7 +192,7 @@ class PPOPlayer:
 
     def observe(self, observation: Any, carry: StackedObservations[Any]) -> StackedObservations[Any]:
         """Put what is seen on the stack."""
-        self._stacked(observation, carry)
+        carry.update(observation, np.zeros(0, np.bool_), [])
         return carry
 
     def record_action(self, carry: StackedObservations[Any], action: Any) -> StackedObservations[Any]:
@@ -211,12 +203,8 @@ class PPOPlayer:
         self, observation: Any, carry: StackedObservations[Any], begun: Any = None
     ) -> tuple[Any, StackedObservations[Any]]:
         """One action for each environment."""
-        stacked = self._stacked(observation, carry)
+        stacked, _ = carry.update(observation, np.zeros(0, np.bool_), [])  # no stack begins anew
         return self.agent.predict(stacked, deterministic=self.deterministic)[0], carry
-
-    def _stacked(self, observation: Any, carry: StackedObservations[Any]) -> Any:
-        rows = len(observation["frame"] if isinstance(observation, dict) else observation)
-        return carry.update(observation, np.zeros(rows, np.bool_), [{} for _ in range(rows)])[0]
 
 
 class ScriptedPlayer:
