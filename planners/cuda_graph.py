@@ -114,6 +114,9 @@ def _explained() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
+        # Torch leaves its own generator waiting for the end of the capture; a copy of it waits for nothing.
+        own = torch.cuda.default_generators[torch.cuda.current_device()]
+        own.graphsafe_set_state(own.clone_state())
         raise ValueError(
             "this function cannot be captured as a CUDA graph, since it waits for the device, copies from "
             "the host or draws random numbers: compute without graphs, or mend it; got "

@@ -91,11 +91,12 @@ class PlaceMemory(nn.Module):
             if isinstance(state, ForkedPlace):
                 assert read_only is None
                 said, state = forked_learn(v, phi, state)
-                return self._finish(gate, said), None, state
-            if read_only is not None and read_place is not write_place:
-                assert read_place is not None
-                asked = self.features(read_place)
-            said, read, state = learn(v, phi, asked, state, self.prior)
+                read = said
+            else:
+                if read_only is not None and read_place is not write_place:
+                    assert read_place is not None
+                    asked = self.features(read_place)
+                said, read, state = learn(v, phi, asked, state, self.prior)
         out_read = None if read_only is None else self._finish(self._split(read_only)[1], read)
         return self._finish(gate, said), out_read, state
 

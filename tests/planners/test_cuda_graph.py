@@ -127,7 +127,8 @@ def test_what_waits_for_the_device_cannot_be_captured():
 
     with pytest.raises(ValueError, match="cannot be captured as a CUDA graph, since it waits for the device"):
         CEM(BOX, horizon=2).plan(GraphedDynamics(Waits()), STATES.cuda())
-    assert torch.ones(1, device="cuda").item() == 1.0  # the device works on
+    assert torch.ones(1, device="cuda").item() == 1.0  # the device works on, and so does its generator
+    assert torch.randn(8, device="cuda").isfinite().all()
 
 
 @pytest.mark.gpu

@@ -121,3 +121,18 @@ def test_the_first_leaf_tells_the_batch_size(options):
     state = past(model)
     assert pytree.tree_leaves(state)[0].shape[0] == PASTS
     assert pytree.tree_leaves(model.repeat(state, FORKS))[0].shape[0] == PASTS * FORKS
+
+
+@pytest.mark.parametrize("name", ["ssd", "places", "poses", "full_attention"])
+def test_forks_imagine_in_bfloat16(name):
+    """Weights are cast where autocast is on, also behind what is computed in full precision."""
+    model = micro_model(torch.float32, **VARIANTS[name]).requires_grad_(False)
+    latents, actions, proprio = video(model, PASTS, 4)
+    state = model.observe_latents(model.initial_state(PASTS), latents, actions, proprio)[0]
+    plan = plans(PASTS * FORKS).float()
+    with torch.autocast("cpu", torch.bfloat16):
+        copied = model.imagine(state.repeat(FORKS), plan)[1]
+        found = model.imagine(model.repeat(state, FORKS), plan)[1]
+    assert found.features.dtype == torch.bfloat16  # autocast was at work
+    for one, two in ((found.reward, copied.reward), (found.latent, copied.latent)):
+        assert float((one - two).norm() / two.norm()) < 0.05
