@@ -105,16 +105,18 @@ def look_around(
     agent: PlanningAgent | None = None,
     carry: PlanningCarry | None = None,
     visit: Callable[[Any], None] | None = None,
+    guide: str = "explorer",
 ) -> tuple[Any, PlanningCarry | None]:
-    """Reset the mazes and let the explorer drive, while the agent, if there is one, watches.
+    """Reset the mazes and let a scripted policy drive, while the agent, if there is one, watches.
 
     Args:
         env: From :func:`make_mazes`.
         seeds: One per maze.
-        num_moves: Moves of the explorer; the same for the same seeds, whoever watches.
+        num_moves: Moves of the guide; the same for the same seeds, whoever watches.
         agent: Who watches.
         carry: The agent's, fresh.
         visit: Called with every observation before the last.
+        guide: Name of the scripted policy that drives.
 
     Returns:
         The observation after the last move, which the agent has not seen yet, and its carry.
@@ -122,12 +124,12 @@ def look_around(
     from lssvwm_agents.envs import make_policy
 
     observation, _ = env.reset(seed=seeds)  # type: ignore[arg-type]
-    explorer = make_policy("explorer", maze_of(env)[0])
-    memory = explorer.initial_carry(seeds_tensor(seeds, 1), "cpu")
+    driver = make_policy(guide, maze_of(env)[0])
+    memory = driver.initial_carry(seeds_tensor(seeds, 1), "cpu")
     for _ in range(num_moves):
         if visit is not None:
             visit(observation)
-        action, memory = explorer.act(maze_of(env)[1], memory)
+        action, memory = driver.act(maze_of(env)[1], memory)
         if agent is not None:
             assert carry is not None
             carry = agent.record_action(agent.observe(observation, carry), action)

@@ -111,11 +111,12 @@ def evaluate_policy(
             comparison = Comparison(
                 policy, config.horizon, config.futures, config.doubt, config.deterministic, filmed
             )
-            parts.append(play(env, agent, chunk, config.steps, comparison, around, bar))
+            parts.append(play(env, agent, chunk, config.steps, comparison, around, bar, config.guide))
             scores["policy"] += parts[-1].scores.tolist()
             ended += parts[-1].terminated.tolist()
             for name, other in others.items():
-                scores[name] += play(env, other, chunk, config.steps, None, around, bar).scores.tolist()
+                others_played = play(env, other, chunk, config.steps, None, around, bar, config.guide)
+                scores[name] += others_played.scores.tolist()
             for name in controls:
                 rewards = play_scripted(
                     env,
@@ -142,6 +143,7 @@ def evaluate_policy(
         "seeds": seeds,
         "env_id": env_id,
         "look_around": around,
+        "guide": config.guide if maze else None,
         "steps": config.steps,
         "deterministic": config.deterministic,
         "env_kwargs": kwargs,

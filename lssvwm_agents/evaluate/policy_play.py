@@ -149,6 +149,7 @@ def play(
     comparison: Comparison | None = None,
     look_around_moves: int | None = None,
     progress: tqdm[Any] | None = None,
+    guide: str = "explorer",
 ) -> Played:
     """Play one episode in each environment, for at most ``steps`` moves.
 
@@ -158,15 +159,16 @@ def play(
         seeds: One per environment.
         steps: Moves that count.
         comparison: Whether to hold imagination against reality.
-        look_around_moves: Mazes: moves of the explorer before; None for none and any environment.
+        look_around_moves: Mazes: moves of the guide before; None for none and any environment.
         progress: Counts the moves.
+        guide: Name of the scripted policy that makes them.
     """
     count = len(seeds)
     carry = agent.initial_carry(count, seed=seeds[0])
     if look_around_moves is None:
         observation, _ = env.reset(seed=seeds)  # type: ignore[arg-type]
     else:
-        observation, watched = look_around(env, seeds, look_around_moves, agent, carry)
+        observation, watched = look_around(env, seeds, look_around_moves, agent, carry, guide=guide)
         assert watched is not None
         carry = watched
     played = Played(np.zeros(count), np.zeros(count, np.int64), np.zeros(count, np.bool_))

@@ -103,7 +103,8 @@ class PolicyEvaluationConfig:
 
     Attributes:
         episodes: Real episodes, of mazes or seeds that no training sees.
-        look_around: Mazes: moves of the explorer before anything counts, watched by the world model.
+        look_around: Mazes: moves of the guide before anything counts, watched by the world model.
+        guide: The scripted policy that makes them; `guesser` leads through the cue corridor.
         steps: Moves that count at most.
         horizon: Moves that are imagined and then really played, to compare the two returns.
         futures: Sampled futures of each such comparison; their spread is the model's own uncertainty.
@@ -118,6 +119,7 @@ class PolicyEvaluationConfig:
 
     episodes: int = 20
     look_around: int = 96
+    guide: str = "explorer"
     steps: int = 250
     horizon: int = 16
     futures: int = 4
