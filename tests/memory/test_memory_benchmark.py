@@ -10,6 +10,8 @@ from memory_builders import debug_model
 from PIL import Image
 
 from lssvwm_agents import cli
+from lssvwm_agents.commands.compare import CompareArgs
+from lssvwm_agents.commands.compare import run as run_command
 from lssvwm_agents.errors import UserError
 from lssvwm_agents.evaluate.compare import CompareOptions, compare, experiment_for, run_folder
 from lssvwm_agents.evaluate.mazes import episode_seeds
@@ -252,6 +254,24 @@ def test_a_comparison_trains_evaluates_and_skips_what_is_done(tmp_path, capsys):
     elsewhere = (files["first"], files["second"])
     of_others = replace(options, baselines=("window_only",), event_records=elsewhere)
     assert compare(tiny_recipe(), of_others)["event_accuracy"] == {"16": [0.25, 0.75]}
+    told = CompareArgs(
+        options.out,
+        baselines="ours,window_only",
+        device="cpu",
+        episodes=2,
+        tests=",".join(options.tests),
+        memory=options.memory,
+        experiment=tiny_recipe(),
+        json=tmp_path / "short.json",
+    )
+    for train_only, record_path in ((False, str(options.out / "memory.json")), (True, None)):
+        run_command(replace(told, train_only=train_only))
+        short = json.loads(told.json.read_text())
+        assert (short["out"], short["record"], short["seeds"]) == (str(options.out), record_path, [0])
+        assert short["training"]["ours-seed0"]["updates"] == 3
+        assert train_only or short["psnr_far"]["ours"] == again["psnr_far"]["ours"]
+        assert {"command", "commit", "device", "versions"} <= set(short)
+        assert capsys.readouterr().out.splitlines()[-1].startswith("Next: ")
     other_mazes = json.loads((options.out / "evaluations" / "frame_scan-seed0.json").read_text())
     (options.out / "evaluations" / "frame_scan-seed0.json").write_text(
         json.dumps({**other_mazes, "episodes": 3})
