@@ -40,16 +40,16 @@ def pipe() -> tuple[Any, Any]:
     return _CONTEXT.Pipe(duplex=False)
 
 
-def start_lssvwm(*words: str) -> ForkServerProcess:
-    """``lssvwm WORDS`` in a process of its own that nobody listens to."""
-    return start(_lssvwm, words, Path(os.devnull), Path(os.devnull))
+def start_lssvwm(*words: str, **environment: str) -> ForkServerProcess:
+    """``lssvwm WORDS`` in a process of its own, with further variables, that nobody listens to."""
+    return start(_lssvwm, words, Path(os.devnull), Path(os.devnull), environment)
 
 
 def lssvwm(*words: str, timeout: float = 240.0) -> Finished:
     """Run ``lssvwm WORDS`` in a process of its own to its end."""
     with tempfile.TemporaryDirectory() as folder:
         files = [Path(folder) / name for name in ("stdout", "stderr")]
-        process = start(_lssvwm, words, *files)
+        process = start(_lssvwm, words, *files, {})
         process.join(timeout)
         if process.exitcode is None:
             process.kill()
@@ -57,9 +57,10 @@ def lssvwm(*words: str, timeout: float = 240.0) -> Finished:
         return Finished(process.exitcode, *(file.read_text() for file in files))
 
 
-def _lssvwm(words: tuple[str, ...], stdout: Path, stderr: Path) -> None:
+def _lssvwm(words: tuple[str, ...], stdout: Path, stderr: Path, environment: dict[str, str]) -> None:
     for number, file in ((1, stdout), (2, stderr)):
         os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+    os.environ |= environment
     sys.argv = ["lssvwm", *words]
     from lssvwm_agents.cli import main
 
