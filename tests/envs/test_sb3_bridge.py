@@ -1,15 +1,12 @@
 """stable-baselines3 trains in imagined environments, and in any other vector environment, unchanged."""
 
-import importlib
-import sys
-from multiprocessing.connection import Connection
 from pathlib import Path
 
 import gymnasium
 import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
-from imagined_builders import NoiseContexts, micro_model, micro_vector, same
+from imagined_builders import NoiseContexts, import_the_bridge, micro_model, micro_vector, same
 from separate_processes import pipe, start
 
 pytest.importorskip("stable_baselines3")
@@ -206,19 +203,10 @@ def test_what_cannot_cross_is_refused_in_a_sentence() -> None:
         env.reset()
 
 
-def _import_the_bridge(folder: str, told: Connection) -> None:
-    sys.path.insert(0, folder)
-    assert "stable_baselines3" not in sys.modules and "lssvwm_agents.envs" in sys.modules
-    try:
-        importlib.import_module("lssvwm_agents.envs.sb3_bridge")
-    except ImportError as error:
-        told.send(str(error))
-
-
 def test_without_stable_baselines3_one_sentence_tells_what_to_install(tmp_path: Path) -> None:
     (tmp_path / "stable_baselines3.py").write_text("raise ModuleNotFoundError('none', name=__name__)")
     heard, told = pipe()
-    start(_import_the_bridge, str(tmp_path), told)
+    start(import_the_bridge, str(tmp_path), told)
     told.close()
     sentence = heard.recv()
     assert "pip install 'lssvwm-agents[sb3]'" in sentence and "\n" not in sentence
