@@ -7,6 +7,7 @@ base's, the MLPs are made narrower or wider until the counts agree.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -135,6 +136,7 @@ BASELINES: dict[str, Callable[[WorldModelConfig], WorldModelConfig]] = {
 """Baselines by name."""
 
 
+@functools.cache
 def parameter_count(config: WorldModelConfig) -> int:
     """Parameters that take part in a prediction, tokenizer included.
 

@@ -1,3 +1,4 @@
+import functools
 from dataclasses import replace
 
 import pytest
@@ -24,7 +25,8 @@ BASES = {
     "place_keys": with_backbone(DEBUG, **PLACES, place_keys=True, num_groups=2, mlp_ratio=3.0),
 }
 BASES |= {name: with_maze(recipe()).model for name, recipe in RECIPES.items()}
-every_base = pytest.mark.parametrize("base", BASES.values(), ids=BASES.keys())
+DISTINCT = {base: name for name, base in reversed(BASES.items())}
+every_base = pytest.mark.parametrize("base", DISTINCT, ids=DISTINCT.values())
 
 HAS = {  # scan, memory of places, full attention
     "ours": (True, True, False),
@@ -40,6 +42,7 @@ HAS = {  # scan, memory of places, full attention
 }
 
 
+@functools.cache
 def baselines_of(base):
     return {
         name: function(base)

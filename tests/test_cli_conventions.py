@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import inspect
 import json
 import shlex
 from pathlib import Path
@@ -19,13 +20,10 @@ from lssvwm_agents.trainers.pipeline import check_store, with_store
 from lssvwm_agents.trainers.suggestion import fitting_recipe, suggest_next
 
 WITHOUT = {
-    "json": {
-        *("play", "data preview"),  # their results are a page, and pictures
-        *("compare", "train-policy"),  # memory.json and log.jsonl in their folders
-    },
+    "json": {"play"},  # a page, until somebody ends it
     "seed": {
         *("doctor", "report", "data info", "data convert", "data merge", "data preview"),  # nothing is drawn
-        *("compare", "train-policy"),  # --seeds; the recipe's --training.seed
+        "compare",  # --seeds of the trainings, --evaluation-seed
     },
     "device": {
         *("report", "data info", "data convert", "data merge", "data preview"),  # no model computes
@@ -53,6 +51,34 @@ def test_common_flags_mean_the_same(command, capsys: pytest.CaptureFixture[str])
     if "device" in fields:
         assert fields["device"].type == "str" and fields["device"].default in ("cpu", "auto")
         assert "cpu or cuda" in text
+    assert "Next: " in inspect.getsource(module.run), f"{name} does not say what to try next"
+
+
+def test_a_record_says_what_made_it_and_where_the_output_lies(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, record = tmp_path / "store", tmp_path / "record.json"
+    env = ["--env", "lssvwm/RaycastMaze-7x7-v0", "--env-kwargs", '{"max_episode_steps": 8}']
+    told = {
+        store: ["collect", *env, "--episodes", "2"],
+        tmp_path / "copy": ["data", "convert", str(store)],
+        tmp_path / "both": ["data", "merge", str(store), str(store)],
+        tmp_path / "look": ["data", "preview", str(store), "--columns", "3"],
+    }
+    for out, words in told.items():
+        monkeypatch.setattr("sys.argv", ["/somewhere/lssvwm", *words])
+        assert cli.main([*words, "--out", str(out), "--json", str(record)]) == 0
+        made = json.loads(record.read_text())
+        assert made["out"] == str(out) and out.is_dir()
+        assert made["command"] == shlex.join(["lssvwm", *words])
+        assert {"commit", "device", "versions"} <= set(made) and made["episodes"] == (
+            4 if out.name == "both" else 2
+        )
+        assert words[0] == "data" or made["seed"] == 0
+        assert words[1] != "preview" or all(Path(made[name]).is_file() for name in ("sheet", "film"))
+        lines = capsys.readouterr().out.splitlines()
+        assert lines[-1].startswith("Next: ") and f"Written to {record}." in lines
+        record.unlink()
 
 
 def store_of(path: Path, lengths: list[int], **spec) -> EpisodeStore:

@@ -115,7 +115,7 @@ def test_result_has_every_key_and_repeats(model: WorldModel) -> None:
 
 
 def test_all_planners_play_the_same_mazes(model: WorldModel) -> None:
-    run = dict(look_around_moves=4, steps=4, options=QUICK, progress=False, other_model=model)
+    run = dict(look_around_moves=4, steps=2, options=QUICK, progress=False, other_model=model)
     names = ("random_shooting", "icem", "mppi", "gradient", "categorical_cem")
     result = evaluate_planning(model, None, 2, 5, planners=names, **run)
     labels = [label for name in names for label in (name, f"{name}/other model")]

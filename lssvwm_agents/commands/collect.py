@@ -67,6 +67,7 @@ def run(args: CollectArgs) -> None:
     if args.json is not None:
         from lssvwm_agents.report import run_info, write_json
 
-        write_json(args.json, {**summarize(args.out), **run_info(args.device)})
+        about = {"out": str(args.out), "seed": args.seed, **run_info(args.device)}
+        write_json(args.json, {**summarize(args.out), **about})
         print(f"Written to {args.json}.")
     print(f"Next: {suggest_next(store)}")

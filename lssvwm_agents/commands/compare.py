@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
@@ -38,6 +38,8 @@ class CompareArgs:
     """A run or model whose tokenizer all take over; else the first run trains it for all."""
     device: str = "auto"
     """auto, cpu or cuda."""
+    json: Path | None = None
+    """File for the result: each run's training, far PSNR and gap closed; memory.json holds all the rest."""
     episodes: int = 64
     """Mazes of the evaluation."""
     evaluation_seed: int = 0
@@ -64,6 +66,38 @@ def parse(arguments: list[str], prog: str) -> CompareArgs:
     return tyro.cli(CompareArgs, prog=prog, args=arguments, default=default)
 
 
+def result_of(out: Path, combined: dict[str, Any] | None) -> dict[str, Any]:
+    """The comparison in short.
+
+    Args:
+        out: Its folder.
+        combined: What ``memory.json`` holds; None where runs were trained and not evaluated.
+    """
+    from lssvwm_agents.evaluate.compare import training_figures
+
+    if combined is None:
+        return {"out": str(out), "record": None, "training": dict(training_figures(out))}
+    kept = ("far_frames", "training", "training_seeds", "psnr_far", "ceiling_db", "gap_closed_far")
+    return {
+        "out": str(out),
+        "record": str(out / "memory.json"),
+        **{key: combined[key] for key in kept if key in combined},
+    }
+
+
+def _write(args: CompareArgs, result: dict[str, Any]) -> None:
+    """The result, and what made it, in the file that was asked for."""
+    if args.json is None:
+        return
+    from lssvwm_agents.report import run_info, write_json
+    from lssvwm_agents.trainers.distributed import choose_device
+
+    about = {"recipe": args.recipe, "baselines": args.baselines, "seeds": list(args.seeds)}
+    about |= {"episodes": args.episodes, "evaluation_seed": args.evaluation_seed, "ours": args.ours}
+    write_json(args.json, {**result, **about, **run_info(choose_device(args.device))})
+    print(f"Written to {args.json}.")
+
+
 def run(args: CompareArgs) -> None:
     """Train, evaluate, and print the far PSNR of every baseline."""
     tests = parse_tests(args.tests)
@@ -86,7 +120,9 @@ def run(args: CompareArgs) -> None:
     experiment = with_maze(args.experiment)
     if args.train_only:
         train_baselines(experiment, options)
-        print(f"Trained in {args.out / 'runs'}; the same command without --train-only evaluates.")
+        print(f"Trained in {args.out / 'runs'}.")
+        _write(args, result_of(args.out, None))
+        print("Next: the same command without --train-only evaluates.")
         return
     combined = compare(experiment, options)
     print(f"PSNR in dB of places last seen more than {combined['far_frames']} frames ago, per training seed")
@@ -94,4 +130,5 @@ def run(args: CompareArgs) -> None:
         shown = ", ".join("-" if value is None else f"{value:.1f}" for value in values)
         print(f"  {name:<24}{shown}")
     print(f"Written to {args.out / 'memory.json'}.")
+    _write(args, result_of(args.out, combined))
     print(f"Next: `lssvwm report {args.out} {args.out / 'runs'}/*` shows recall and training side by side.")

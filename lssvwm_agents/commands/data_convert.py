@@ -42,8 +42,9 @@ def run(args: DataConvertArgs) -> None:
     print(f"{source.num_episodes:,} episodes, from {source.format} to {args.to}, in {args.out}.")
     if args.json is not None:
         from lssvwm_agents.data.summary import summarize
-        from lssvwm_agents.files import write_json
+        from lssvwm_agents.report import run_info, write_json
 
-        write_json(args.json, summarize(args.out))
+        about = {"out": str(args.out), **run_info("cpu")}
+        write_json(args.json, {**summarize(args.out), **about})
         print(f"Written to {args.json}.")
     print(f"Next: `lssvwm data preview {args.out} --out {args.out}-preview` draws the first episodes.")

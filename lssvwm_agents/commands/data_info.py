@@ -17,7 +17,7 @@ class DataInfoArgs:
     check: bool = False
     """Read everything: checksums, returns, ends, bytes on disk."""
     json: Path | None = None
-    """File for the result: the same facts."""
+    """File for the result: the same facts, and what read them."""
 
 
 def run(args: DataInfoArgs) -> None:
@@ -30,9 +30,9 @@ def run(args: DataInfoArgs) -> None:
             shown = f"{value:,}" if type(value) is int else str(value)
             print(f"{name.replace('_', ' '):<16}{shown}")
     if args.json is not None:
-        from lssvwm_agents.files import write_json
+        from lssvwm_agents.report import run_info, write_json
 
-        write_json(args.json, facts)
+        write_json(args.json, {**facts, **run_info("cpu")})
         print(f"Written to {args.json}.")
     if facts["format"] == "store" and facts["episodes"]:
         from lssvwm_agents.data.store import EpisodeStore

@@ -30,9 +30,10 @@ def run(args: DataMergeArgs) -> None:
     print(f"{store.num_episodes:,} episodes, {store.num_frames:,} frames in {args.out}.")
     if args.json is not None:
         from lssvwm_agents.data.summary import summarize
-        from lssvwm_agents.files import write_json
+        from lssvwm_agents.report import run_info, write_json
 
-        write_json(args.json, summarize(args.out))
+        about = {"out": str(args.out), **run_info("cpu")}
+        write_json(args.json, {**summarize(args.out), **about})
         print(f"Written to {args.json}.")
     from lssvwm_agents.trainers.suggestion import suggest_next
 

@@ -20,6 +20,8 @@ class DataPreviewArgs:
     """How many episodes."""
     columns: int = 10
     """Frames of each on the sheet."""
+    json: Path | None = None
+    """File for the result: what the episodes are, and where both files lie."""
 
 
 def run(args: DataPreviewArgs) -> None:
@@ -29,4 +31,11 @@ def run(args: DataPreviewArgs) -> None:
 
     sheet, film = write_preview(open_source(args.path), args.out, args.episodes, args.columns)
     print(f"Written to {sheet} and {film}.")
+    if args.json is not None:
+        from lssvwm_agents.data.summary import summarize
+        from lssvwm_agents.report import run_info, write_json
+
+        about = {"out": str(args.out), "sheet": str(sheet), "film": str(film), **run_info("cpu")}
+        write_json(args.json, {**summarize(args.path), **about})
+        print(f"Written to {args.json}.")
     print(f"Next: `lssvwm data info {args.path} --check` reads all of it.")

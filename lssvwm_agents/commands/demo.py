@@ -66,7 +66,8 @@ def run(args: DemoArgs) -> None:
         num_threads=claim_threads(),
         already_spent=time.perf_counter() - began,
     )
-    report |= {"model": args.model, "model_sha256": model_sha256(args.model), **run_info(args.device)}
+    report |= {"out": str(args.out), "model": args.model, "model_sha256": model_sha256(args.model)}
+    report |= run_info(args.device)
     path = args.json or args.out / "report.json"
     write_json(path, report)
     episodes, mean = report["episodes"], report["mean"]

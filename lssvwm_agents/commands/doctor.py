@@ -37,10 +37,11 @@ def run(args: DoctorArgs) -> None:
     print("\n+ works   - not here   ! here, but fails")
     if args.json is not None:
         from lssvwm_agents.files import write_json
+        from lssvwm_agents.report.run_info import command_line, commit
 
-        write_json(
-            args.json, {"machine": described, "findings": [dataclasses.asdict(one) for one in findings]}
-        )
+        found = [dataclasses.asdict(one) for one in findings]
+        about = {"command": command_line(), "commit": commit(), "device": args.device}
+        write_json(args.json, {"machine": described, "findings": found, **about})
         print(f"Written to {args.json}.")
     failed = [one.name for one in findings if one.required and one.status != "works"]
     if failed:

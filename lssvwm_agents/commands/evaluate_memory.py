@@ -52,7 +52,7 @@ def run(args: EvaluateMemoryArgs) -> None:
     names = {"model": args.model, "model_sha256": model_sha256(args.model), "window_only": args.window_only}
     if args.window_only is not None:
         names["window_only_sha256"] = model_sha256(args.window_only)
-    result = {**names, **result, **run_info(args.device)}
+    result = {**names, **result, "out": str(args.out), **run_info(args.device)}
     path = args.json or args.out / "memory.json"
     write_json(path, result)
     for line in summary(result):

@@ -53,7 +53,8 @@ def run(args: PlanArgs) -> None:
         allow_other_env=args.allow_other_env,
         num_threads=claim_threads(),
     )
-    report |= {"model": args.model, "model_sha256": model_sha256(args.model), **run_info(args.device)}
+    report |= {"out": str(args.out), "model": args.model, "model_sha256": model_sha256(args.model)}
+    report |= run_info(args.device)
     path = args.json or args.out / "report.json"
     write_json(path, report)
     for number, one in enumerate(report["episodes"], 1):

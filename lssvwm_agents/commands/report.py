@@ -42,9 +42,10 @@ def run(args: ReportArgs) -> None:
     size = out.stat().st_size / 2**20
     print(f"Written to {out} ({size:.1f} MiB): open it in a browser.")
     if args.json is not None:
-        from lssvwm_agents.files import write_json
+        from lssvwm_agents.report import run_info, write_json
 
-        write_json(args.json, {"runs": [headline(run) for run in runs]})
+        about = {"out": str(out), **run_info("cpu")}
+        write_json(args.json, {"runs": [headline(run) for run in runs], **about})
         print(f"Written to {args.json}.")
     if len(runs) == 1:
         print(f"Next: `lssvwm report {first} OTHER_RUN --out compared.html` compares several.")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import json
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
@@ -40,6 +41,11 @@ class TrainPolicyArgs:
     """Mazes: score random moves, the explorer and the oracle too, at the first evaluation."""
     device: str = "auto"
     """auto, cpu or cuda."""
+    seed: int | None = None
+    """Names the policy's weights, its starts and noise, and the evaluation's episodes; by default
+    --training.seed. What the loop collects does not hang on it."""
+    json: Path | None = None
+    """File for the result: every score, the last evaluation, where the policy lies, versions."""
     stop_after: float = 0.0
     """Seconds after which to stop with a checkpoint, to be resumed by the same command; 0 for no limit."""
     tensorboard: bool = True
@@ -50,8 +56,24 @@ class TrainPolicyArgs:
     """How the policy is trained and judged."""
 
 
+def result_of(out: Path) -> dict[str, Any]:
+    """What a run's folder says of its policy: every score, and the last evaluation."""
+    found = [json.loads(path.read_text()) for path in sorted((out / "evaluations").glob("*.json"))]
+    scores = [
+        {"iteration": one["iteration"], "updates": one["updates"]}
+        | {key: one["policy"][key] for key in ("mean", "ci95")}
+        for one in found
+    ]
+    return {
+        "out": str(out),
+        "policy": str(out / "policy"),
+        "scores": scores,
+        "last_evaluation": found[-1] if found else None,
+    }
+
+
 def run(args: TrainPolicyArgs) -> None:
-    """Train, and say how the policy does."""
+    """Train, and say how the policy does and where it lies."""
     from lssvwm_agents.trainers.policy_run import PolicyRunOptions, run_policy
 
     options = PolicyRunOptions(
@@ -68,4 +90,24 @@ def run(args: TrainPolicyArgs) -> None:
         tensorboard=args.tensorboard,
         refresh=args.refresh,
     )
-    run_policy(args.recipe, options)
+    recipe = args.recipe
+    if args.seed is not None:
+        recipe = replace(recipe, training=replace(recipe.training, seed=args.seed))
+    finished = run_policy(recipe, options)
+    if args.json is not None:
+        from lssvwm_agents.report import run_info, write_json
+        from lssvwm_agents.trainers.distributed import choose_device
+
+        about = {"finished": finished, "algo": args.algo, "model": args.model, "env": args.env or None}
+        about |= {"seed": recipe.training.seed, **run_info(choose_device(args.device))}
+        write_json(args.json, {**result_of(args.out), **about})
+        print(f"Written to {args.json}.")
+    if not finished:
+        print(f"Next: the same command goes on; `lssvwm report {args.out}` draws the curves so far.")
+    elif args.algo == "actor-critic":
+        print(
+            f"Next: `lssvwm evaluate policy --policy {args.out} --with-planner` scores it inside the planner "
+            f"too; `lssvwm report {args.out}` draws the curves."
+        )
+    else:
+        print(f"Next: `lssvwm report {args.out}` draws the curves; more --iterations go on from here.")

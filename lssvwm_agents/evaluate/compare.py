@@ -86,7 +86,7 @@ def compare(experiment: Experiment, options: CompareOptions) -> dict[str, Any]:
         for seed, record in by_seed.items()
     }
     combined["training"] = {
-        name: {"parameters": parameters.get(name), **found} for name, found in _training_figures(options.out)
+        name: {"parameters": parameters.get(name), **found} for name, found in training_figures(options.out)
     }
     if events:
         combined["event_accuracy"] = event_accuracy(events)
@@ -279,7 +279,7 @@ def _provenance(record: dict[str, Any]) -> dict[str, Any]:
     return {key: record.get(key) for key in keys}
 
 
-def _training_figures(out: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+def training_figures(out: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Per run: updates, median frames/s, and minutes."""
     for folder in sorted((out / "runs").glob("*-seed*")):
         progress = training_progress(folder)

@@ -134,7 +134,7 @@ class PolicyRun:
         while iteration < self.options.iterations:
             for stage in STAGES[first:]:
                 if self._late() or not stages[stage](iteration):
-                    print(f"stopped in iteration {iteration} at `{stage}`; the same command goes on.")
+                    print(f"stopped in iteration {iteration} at `{stage}`; all of it is in {self.out}")
                     return False
                 self._finish(iteration, stage)
             iteration, first = iteration + 1, 0

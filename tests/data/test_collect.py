@@ -1,7 +1,3 @@
-import os
-import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +6,7 @@ import counting_envs  # noqa: F401  (registers tests/Counting-v0)
 import gymnasium
 import numpy as np
 import pytest
+from separate_processes import lssvwm, start_lssvwm
 
 import lssvwm_agents.envs  # noqa: F401  (registers the ids)
 from lssvwm_agents.data import Episode, EpisodeStore
@@ -82,28 +79,26 @@ def test_it_goes_on_up_to_the_number_asked_for(tmp_path: Path) -> None:
 
 
 def test_killed_collector_goes_on(tmp_path: Path) -> None:
-    path, here = tmp_path / "s", Path(__file__).resolve()
-    command = [sys.executable, "-m", "lssvwm_agents.cli", "collect", "--env", f"counting_envs:{ENV}"]
+    path = tmp_path / "s"
+    command = ["collect", "--env", f"counting_envs:{ENV}"]
     command += ["--episodes", "60", "--num-envs", "4", "--out", str(path)]
-    environment = {**os.environ, "PYTHONPATH": f"{here.parent}:{here.parents[2]}"}
     kills, done = 0, 0
     while kills < 3 and done < 60:
-        process = subprocess.Popen(
-            command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
+        process = start_lssvwm(*command)
         deadline = time.monotonic() + 60
-        while process.poll() is None and time.monotonic() < deadline:
+        while process.is_alive() and time.monotonic() < deadline:
             if (path / "index.npy").exists() and len(np.load(path / "index.npy")) >= done + 5:
                 break
             time.sleep(0.001)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        process.kill()
+        process.join()
         kills += 1
         store = EpisodeStore.open(path)
         assert store.num_episodes >= done + 5
         done = store.num_episodes
         assert len(by_seed(store)) == done  # every one is whole
-    finished = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    finished = lssvwm(*command)
+    assert finished.returncode == 0, finished.stderr
     assert "60 episodes" in finished.stdout and "Next: collect with --frame-size 64" in finished.stdout
     config = CollectConfig(f"counting_envs:{ENV}", episodes=60)
     assert_same(by_seed(EpisodeStore.open(path)), by_seed(collect(config, tmp_path / "t", progress=False)))
@@ -142,15 +137,16 @@ MAZE = {"max_episode_steps": 30}
 @pytest.mark.parametrize("policy", ["held_random", "explorer", "forager", "oracle"])
 @pytest.mark.parametrize("env", ["lssvwm/RaycastMaze-7x7-v0", "lssvwm/RaycastMaze-7x7-Continuous-v0"])
 def test_scripted_policies_in_mazes(tmp_path: Path, policy: str, env: str) -> None:
-    config = CollectConfig(env, policy, episodes=5, num_envs=1, seed=40, env_kwargs=MAZE)
+    kwargs = {"max_episode_steps": 12}
+    config = CollectConfig(env, policy, episodes=4, num_envs=1, seed=40, env_kwargs=kwargs)
     alone = collect(config, tmp_path / "1", progress=False)
     assert_same(by_seed(alone), by_seed(collect(replace(config, num_envs=3), tmp_path / "3", progress=False)))
     assert alone.spec.frame_shape == (64, 64, 3) and alone.spec.proprio_dim == 4
-    single = gymnasium.make(env, **MAZE)
+    single = gymnasium.make(env, **kwargs)
     for episode in alone:
         frame, info = single.reset(seed=episode.seed)
-        assert len(episode) == 31 and episode.truncated[-1]
-        for t in range(31):
+        assert len(episode) == 13 and episode.truncated[-1]
+        for t in range(13):
             if t:
                 frame, reward, *_, info = single.step(episode.actions[t])
                 assert reward == episode.rewards[t]

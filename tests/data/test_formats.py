@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
-import subprocess
-import sys
+import os
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 from data_builders import episode, same_episodes, store_of
 from gymnasium import spaces
+from separate_processes import start
 
-from lssvwm_agents.data import EpisodeStore
+from lssvwm_agents.data import Episode, EpisodeStore
 from lssvwm_agents.data.formats import ImportOptions, convert, open_source
 from lssvwm_agents.data.formats.source import aligned
 from lssvwm_agents.errors import StoreError, UserError
@@ -297,21 +298,23 @@ def test_what_is_nothing_known(tmp_path: Path) -> None:
         open_source(store.path, ImportOptions(frame_size=8))
 
 
+def convert_and_die_at_the_third(path: Path, out: Path) -> None:
+    append = EpisodeStore.append
+
+    def dies(self: EpisodeStore, episode: Episode) -> None:
+        append(self, episode)
+        if len(self) == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    EpisodeStore.append = dies
+    convert(path, out)
+
+
 def test_killed_while_converting_there_is_no_half_of_a_store(tmp_path: Path) -> None:
     store_of(tmp_path / "store", [episode(20, seed=n) for n in range(4)])
-    code = (
-        "import os, sys\n"
-        "from lssvwm_agents.data import EpisodeStore\n"
-        "from lssvwm_agents.data.formats import convert\n"
-        "append = EpisodeStore.append\n"
-        "def dies_at_the_third(self, episode):\n"
-        "    append(self, episode)\n"
-        "    if len(self) == 3: os.kill(os.getpid(), 9)\n"
-        "EpisodeStore.append = dies_at_the_third\n"
-        "convert(sys.argv[1], sys.argv[2])\n"
-    )
-    told = [sys.executable, "-c", code, str(tmp_path / "store"), str(tmp_path / "out")]
-    assert subprocess.run(told).returncode == -9
+    process = start(convert_and_die_at_the_third, tmp_path / "store", tmp_path / "out")
+    process.join(60)
+    assert process.exitcode == -9
     assert not (tmp_path / "out").exists()
     convert(tmp_path / "store", tmp_path / "out")
     assert EpisodeStore.open(tmp_path / "out").num_episodes == 4

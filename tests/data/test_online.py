@@ -83,12 +83,12 @@ def test_shares_are_interleaved():
 
 
 def test_corridors_have_the_share_and_the_delays_that_were_asked_for():
-    data = render_episodes(MIXED.mazes, 48, 60, ("forager", "wanderer"), 0, "cpu", thumbnail)
-    seeds, mazes = maze_seeds(0, 48, "cpu"), MIXED.mazes
+    data = render_episodes(MIXED.mazes, 24, 60, ("forager", "wanderer"), 0, "cpu", thumbnail)
+    seeds, mazes = maze_seeds(0, 24, "cpu"), MIXED.mazes
     assert [part.share for part in mazes] == [0.5, 0.25, 0.25]
     assert [part.maze.task for part in mazes] == ["collect", "cue", "cue"]
     assert [part.maze.cue_delay for part in mazes[1:]] == [16, 32]
-    rows = interleaved([12, 12, 12, 12])
+    rows = interleaved([6, 6, 6, 6])
     groups = [(MAZE, "forager"), (MAZE, "wanderer")] + [(part.maze, "guesser") for part in mazes[1:]]
     for (maze, policy), row in zip(groups, rows, strict=True):
         for t, now in enumerate(rollout(maze, seeds[row], 60, policy)):
@@ -100,7 +100,7 @@ def test_corridors_have_the_share_and_the_delays_that_were_asked_for():
         assert (data.lengths[row] > delay + 5).all()
     paid = data.reward.gather(1, data.lengths[:, None] - 1)[:, 0][ends]
     assert 0.2 < paid.mean() < 0.8 and set(paid.tolist()) == {0.0, 1.0}
-    again = render_episodes(MIXED.mazes, 48, 60, ("forager", "wanderer"), 0, "cpu", thumbnail, envs_at_once=5)
+    again = render_episodes(MIXED.mazes, 24, 60, ("forager", "wanderer"), 0, "cpu", thumbnail, envs_at_once=5)
     assert torch.equal(data.latents, again.latents) and torch.equal(data.lengths, again.lengths)
 
 

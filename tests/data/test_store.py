@@ -1,9 +1,8 @@
+import contextlib
 import json
-import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ import pytest
 import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from separate_processes import pipe, start
 
 from lssvwm_agents.data import Episode, EpisodeStore, StoreSpec
 from lssvwm_agents.errors import StoreError
@@ -103,32 +103,27 @@ def test_one_writer_at_a_time_and_none_loses_what_the_other_wrote(tmp_path: Path
     assert EpisodeStore.open(tmp_path / "s").seeds.tolist() == [1, 2]
 
 
-WRITER = """
-import sys
-sys.path[:0] = {paths!r}
-from test_store import SPEC, episode
-from lssvwm_agents.data import EpisodeStore
-store = EpisodeStore.open(sys.argv[1])
-for seed in range(store.num_episodes, 10_000):
-    store.append(episode(20 + seed % 70, seed))
-    print(seed, flush=True)
-"""
+def write_until_killed(path: Path, told: Connection) -> None:
+    store = EpisodeStore.open(path)
+    for seed in range(store.num_episodes, 10_000):
+        store.append(episode(20 + seed % 70, seed))
+        told.send(seed)
 
 
 def test_killed_at_any_moment_it_loses_no_finished_episode(tmp_path: Path) -> None:
     path = tmp_path / "s"
     EpisodeStore.create(path, SPEC)
-    here = Path(__file__).resolve()
-    code = WRITER.format(paths=[str(here.parent), str(here.parents[2])])
     for attempt in range(4):
-        process = subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, text=True)
-        assert process.stdout is not None
-        told = [process.stdout.readline() for _ in range(5)]
+        heard, told = pipe()
+        process = start(write_until_killed, path, told)
+        told.close()  # the writer's is the only one left
+        last = [heard.recv() for _ in range(5)][-1]
         time.sleep(0.0037 * attempt)
-        process.send_signal(signal.SIGKILL)
-        told += process.stdout.readlines()
-        process.wait()
-        last = int([line for line in told if line.endswith("\n")][-1])
+        process.kill()
+        process.join()
+        with contextlib.suppress(EOFError, OSError):  # the end, maybe in the middle of a number
+            while True:
+                last = heard.recv()
         store = EpisodeStore.open(path)
         assert store.num_episodes >= last + 1 >= 5
         for seed, got in enumerate(store):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import gymnasium
@@ -30,11 +31,28 @@ def same(one: Any, other: Any) -> bool:
 
 def made(name: str, **kwargs: Any) -> gymnasium.Env[Any, Any]:
     """``gymnasium.make``; skips if it cannot draw here."""
-    if name == "lssvwm/Rendered-v0":
-        kwargs.setdefault("env", "CartPole-v1")
+    need(name)
+    return gymnasium.make(name, **_needed(name), **kwargs)
+
+
+def need(name: str) -> None:
+    """Skip if the environment cannot be made or cannot draw here, which takes seconds to find out."""
+    missing = _missing(next(one for one in ONE_OF_EACH if one.split("-")[0] == name.split("-")[0]))
+    if missing:
+        pytest.skip(missing)
+
+
+@functools.cache
+def _missing(name: str) -> str:
+    """Why one of a family does not work here; empty where it does."""
     try:
-        env = gymnasium.make(name, **kwargs)
+        env = gymnasium.make(name, **_needed(name))
         env.reset(seed=0)
+        env.close()
     except (gymnasium.error.DependencyNotInstalled, ImportError) as missing:
-        pytest.skip(str(missing))
-    return env
+        return str(missing)
+    return ""
+
+
+def _needed(name: str) -> dict[str, Any]:
+    return {"env": "CartPole-v1"} if name == "lssvwm/Rendered-v0" else {}

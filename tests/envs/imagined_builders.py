@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from typing import Any
 
 import numpy as np
@@ -77,3 +80,13 @@ def same(one: Any, other: Any, tolerance: float = 0.0) -> bool:
         return one.keys() == other.keys() and all(same(one[key], other[key], tolerance) for key in one)
     one, other = (np.asarray(value, dtype=np.float64) for value in (one, other))
     return one.shape == other.shape and bool((np.abs(one - other) <= tolerance).all())
+
+
+def import_the_bridge(folder: str, told: Connection) -> None:
+    """In a process of its own: tell why the bridge to a stable-baselines3 in ``folder`` is not imported."""
+    sys.path.insert(0, folder)
+    assert "stable_baselines3" not in sys.modules
+    try:
+        importlib.import_module("lssvwm_agents.envs.sb3_bridge")
+    except ImportError as error:
+        told.send(str(error))

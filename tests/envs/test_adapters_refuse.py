@@ -9,14 +9,14 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
-from adapter_builders import CONTINUOUS, ONE_OF_EACH, QUICK, made, same
+from adapter_builders import CONTINUOUS, ONE_OF_EACH, QUICK, made, need, same
 
 from lssvwm_agents.envs.adapters import headless
 
 
 @pytest.mark.parametrize("name", ONE_OF_EACH)
 def test_calls_out_of_order_are_refused(name: str) -> None:
-    made(name).close()
+    need(name)
     env = gymnasium.make(name, **({"env": "CartPole-v1"} if "Rendered" in name else {})).unwrapped
     with pytest.raises(gymnasium.error.ResetNeeded, match="reset"):
         env.step(env.action_space.sample())
@@ -62,7 +62,7 @@ def test_no_step_after_the_end() -> None:
     [({"image_size": 4}, "`image_size`"), ({"observation": "pixels"}, "`observation`")],
 )
 def test_wrong_settings_are_named(name: str, settings: dict[str, Any], words: str) -> None:
-    made(name).close()
+    need(name)
     with pytest.raises(ValueError, match=words):
         gymnasium.make(name, **({"env": "CartPole-v1"} if "Rendered" in name else {}), **settings)
 
@@ -78,27 +78,32 @@ def test_names_that_no_package_has() -> None:
             gymnasium.make(name, **settings)
 
 
-@pytest.mark.parametrize(
-    ("package", "name", "extra"),
-    [
-        ("minigrid", "lssvwm/MiniGrid-MemoryS7-v0", "minigrid"),
-        ("miniworld", "lssvwm/MiniWorld-Maze-v0", "miniworld"),
-        ("gymnasium_robotics", "lssvwm/PointMaze-UMaze-v0", "robotics"),
-        ("memory_maze", "lssvwm/MemoryMaze-9x9-v0", "memory-maze"),
-    ],
-)
-def test_a_missing_package_names_its_extra(package: str, name: str, extra: str) -> None:
+EXTRAS = {  # package to an environment that needs it, and the extra that brings it
+    "minigrid": ("lssvwm/MiniGrid-MemoryS7-v0", "minigrid"),
+    "miniworld": ("lssvwm/MiniWorld-Maze-v0", "miniworld"),
+    "gymnasium_robotics": ("lssvwm/PointMaze-UMaze-v0", "robotics"),
+    "memory_maze": ("lssvwm/MemoryMaze-9x9-v0", "memory-maze"),
+}
+
+
+def test_a_missing_package_names_its_extra() -> None:
     code = (
         "import sys, importlib.abc\n"
+        f"hidden = {list(EXTRAS)}\n"
         "class Hide(importlib.abc.MetaPathFinder):\n"
         "    def find_spec(self, name, path=None, target=None):\n"
-        f"        if name.split('.')[0] == {package!r}: raise ModuleNotFoundError(name, name=name)\n"
+        "        if name.split('.')[0] in hidden: raise ModuleNotFoundError(name, name=name)\n"
         "sys.meta_path.insert(0, Hide())\n"
         "import gymnasium, lssvwm_agents.envs\n"
-        f"gymnasium.make({name!r})\n"
+        f"for name in {[name for name, _ in EXTRAS.values()]}:\n"
+        "    try: gymnasium.make(name)\n"
+        "    except Exception as error: print(str(error).splitlines()[-1])\n"
     )
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert f"pip install 'lssvwm-agents[{extra}]'" in told.stderr.splitlines()[-1]
+    said = told.stdout.splitlines()
+    assert len(said) == len(EXTRAS), told.stderr
+    for line, (_, extra) in zip(said, EXTRAS.values(), strict=True):
+        assert f"pip install 'lssvwm-agents[{extra}]'" in line
 
 
 def test_a_missing_renderer_is_one_sentence() -> None:

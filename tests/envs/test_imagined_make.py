@@ -12,6 +12,7 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.wrappers import FrameStackObservation, RecordEpisodeStatistics, RecordVideo
 from gymnasium.wrappers import vector as vector_wrappers
 from imagined_builders import FRAME_SIZE, micro_model, same
+from separate_processes import METHOD
 
 import lssvwm_agents.envs as envs
 from lssvwm_agents.data import Episode, EpisodeStore
@@ -324,7 +325,7 @@ def test_workers_imagine_what_one_process_does() -> None:
     make = functools.partial(
         gymnasium.make, "lssvwm_agents.envs:" + IMAGINED_ID, disable_env_checker=True, **QUICK
     )
-    workers = gymnasium.vector.AsyncVectorEnv([make, make], context="spawn")
+    workers = gymnasium.vector.AsyncVectorEnv([make, make], context=METHOD)
     try:
         seen, _ = workers.reset(seed=3)
         after = workers.step(np.array([1, 2]))[0]

@@ -43,7 +43,7 @@ def test_it_is_the_package_s_own_episode_of_that_seed(env: Any) -> None:
 
 def test_the_border_shows_the_colour_of_the_target(env: Any) -> None:
     colors = set()
-    for seed in range(3):
+    for seed in range(2):
         seen, _ = env.reset(seed=seed)
         frame, task = seen["frame"], seen["task"]
         color = (task.astype(np.float64) * 255 * 0.7).astype(int)
@@ -87,9 +87,9 @@ def test_people_see_the_maze_from_above(env: Any) -> None:
 
 def test_continuous_actions_are_speed_and_turn_to_the_left(env: Any) -> None:
     maze = made("lssvwm/MemoryMaze-9x9-Continuous-v0", observation="dict")
+    maze.reset(seed=3)
+    env.reset(seed=3)
     for action, number in (([1, 0], 1), ([0, 1], 2)):
-        maze.reset(seed=3)
-        env.reset(seed=3)
         one, other = maze.step(np.array(action, np.float32))[0], env.step(number)[0]
         assert np.allclose(one["proprio"], other["proprio"], atol=1e-5)
     assert one["proprio"][2] > 0.1  # left is counter-clockwise

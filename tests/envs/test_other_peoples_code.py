@@ -7,7 +7,7 @@ from pathlib import Path
 import gymnasium
 import numpy as np
 import pytest
-from adapter_builders import made
+from adapter_builders import made, need
 from gymnasium.wrappers import RecordVideo
 from gymnasium.wrappers import vector as vector_wrappers
 from imagined_builders import NoiseContexts, micro_model
@@ -39,7 +39,7 @@ def test_videos_of_other_mazes(tmp_path: Path) -> None:
 
 
 def test_vector_wrappers_around_other_mazes() -> None:
-    made("lssvwm/MiniGrid-MemoryS7-v0").close()
+    need("lssvwm/MiniGrid-MemoryS7-v0")
     vector = gymnasium.make_vec("lssvwm/MiniGrid-MemoryS7-v0", num_envs=2, max_episode_steps=3)
     vector = vector_wrappers.ClipReward(vector_wrappers.RecordEpisodeStatistics(vector), -1.0, 1.0)
     vector = vector_wrappers.FlattenObservation(vector)
@@ -56,7 +56,7 @@ def test_ppo_of_stable_baselines3_trains_on_other_mazes() -> None:
 
     from lssvwm_agents.envs.sb3_bridge import SB3VecEnv
 
-    made("lssvwm/MiniGrid-MemoryS7-v0").close()
+    need("lssvwm/MiniGrid-MemoryS7-v0")
     vector = gymnasium.make_vec(
         "lssvwm/MiniGrid-MemoryS7-v0",
         num_envs=2,

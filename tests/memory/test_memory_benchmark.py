@@ -1,5 +1,7 @@
 """The whole benchmark and the comparison, on models of the recipe `maze-debug`."""
 
+import contextlib
+import io
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +12,8 @@ from memory_builders import debug_model
 from PIL import Image
 
 from lssvwm_agents import cli
+from lssvwm_agents.commands.compare import CompareArgs
+from lssvwm_agents.commands.compare import run as run_command
 from lssvwm_agents.errors import UserError
 from lssvwm_agents.evaluate.compare import CompareOptions, compare, experiment_for, run_folder
 from lssvwm_agents.evaluate.mazes import episode_seeds
@@ -20,11 +24,12 @@ from lssvwm_agents.evaluate.memory.world import check_model, far_frames
 from lssvwm_agents.recipes import maze_debug, with_maze
 from lssvwm_agents.report import file_sha256
 from lssvwm_agents.report.frame_grid import GridRow, frame_grid
+from lssvwm_agents.weights import load_model
 from lssvwm_agents.worldmodel import ObjectiveConfig, WorldModel
 
 QUICK = MemoryOptions(
     context=32,
-    horizon=8,
+    horizon=4,
     periods=(24, 28),
     delays=(16,),
     drift_frames=6,
@@ -32,8 +37,9 @@ QUICK = MemoryOptions(
     longest_stream=100,
     strips=1,
 )
-FLAGS = "--options.context 32 --options.horizon 8 --options.periods 24 28 --options.delays 16".split()
-FLAGS += "--options.drift-frames 6 --options.longest-stream 100 --options.strips 1".split()
+FLAGS = "--options.context 32 --options.horizon 4 --options.periods 24 28 --options.delays 16".split()
+FLAGS += "--options.drift-frames 6 --options.drift-episodes 2 --options.longest-stream 100".split()
+FLAGS += ["--options.strips", "1"]
 CONDITIONS = {
     "ours",
     "wrong_actions",
@@ -55,9 +61,20 @@ def saved(tmp_path_factory):
     return folders
 
 
-def test_the_record_holds_every_test_and_control_and_repeats():
-    model, rival = debug_model(), debug_model("window_only")
-    result = evaluate_memory(model, rival, 3, 1, options=QUICK, progress=False)
+@pytest.fixture(scope="module")
+def told(saved, tmp_path_factory):
+    """What `lssvwm evaluate memory` wrote and printed of two models: record, folder, text."""
+    folder = tmp_path_factory.mktemp("evaluated")
+    out, file, said = folder / "memory", folder / "record.json", io.StringIO()
+    models = ["--model", str(saved["ours"]), "--window-only", str(saved["window_only"])]
+    words = ["evaluate", "memory", *models, "--episodes", "2", "--seed", "1", "--out", str(out)]
+    with contextlib.redirect_stdout(said):
+        assert cli.main([*words, "--json", str(file), *FLAGS]) == 0
+    return json.loads(file.read_text()), out, said.getvalue()
+
+
+def test_the_record_holds_every_test_and_control_and_repeats(saved, told):
+    result, _, _ = told
     json.dumps(result, allow_nan=False)
     assert set(TESTS) <= set(result)
     assert set(result["retrieval"]) == {"loop", "loop_own_odometry", "backwards"}
@@ -70,15 +87,33 @@ def test_the_record_holds_every_test_and_control_and_repeats():
             assert [value is not None for value in metrics["psnr"]] == [count > 0 for count in counts]
         assert {"far", "near", "unseen", "gap_closed"} <= set(path)
     loop = result["retrieval"]["loop"]
-    assert sum(loop["frames"]) == 3 * 2 * 8 and loop["unseen"]["frames"] == 0
-    assert result["retrieval"]["backwards"]["frames"][0] >= 3 * 2  # ages 1 and 3
+    assert sum(loop["frames"]) == 2 * 2 * 4 and loop["unseen"]["frames"] == 0
+    assert result["retrieval"]["backwards"]["frames"][0] >= 2 * 2  # ages 1 and 3
     assert set(result["events"]["accuracy"]["ours"]) == {"16"}
     assert result["drift"]["depths"] == [1, 4] and result["drift"]["episodes"] == 2
     assert result["streaming"]["ours"]["frames"] == [100]
-    assert len(result["seeds"]) == 3 and set(result["seeds"]) <= set(episode_seeds(1, 22))
-    again = evaluate_memory(model, rival, 3, 1, tests=("retrieval", "events"), options=QUICK, progress=False)
+    assert len(result["seeds"]) == 2 and set(result["seeds"]) <= set(episode_seeds(1, 22))
+    model, rival = (load_model(saved[name]) for name in ("ours", "window_only"))
+    again = evaluate_memory(model, rival, 2, 1, tests=("retrieval", "events"), options=QUICK, progress=False)
+    again = json.loads(json.dumps(again))
     assert again["retrieval"] == result["retrieval"] and again["events"] == result["events"]
     assert "drift" not in again
+
+
+def test_the_command_writes_record_and_pictures(saved, told):
+    record, out, printed = told
+    assert {"command", "commit", "device", "versions", "seeds", "options"} <= set(record)
+    assert record["out"] == str(out)
+    assert record["model_sha256"] == file_sha256(saved["ours"] / "model.safetensors")
+    assert record["window_only_sha256"] == file_sha256(saved["window_only"] / "model.safetensors")
+    names = {path.name for path in out.iterdir()}
+    curves = {"loop.png", "loop_own_odometry.png", "backwards.png", "reasoning.png"}
+    strips = {name.replace(".png", "_strip_0.png") for name in curves}
+    assert names == curves | strips | {"events.png", "drift.png", "streaming.png"}
+    for name in names:
+        pixels = np.asarray(Image.open(out / name).convert("RGB"))
+        assert pixels.shape[0] > 200 and pixels.std() > 5
+    assert "loop: PSNR in dB" in printed and "streaming, window_only" in printed
 
 
 def test_a_model_from_actions_alone_has_no_odometry_tests():
@@ -94,33 +129,6 @@ def test_far_is_twice_the_reach_of_the_windows_and_at_least_64():
     config = with_maze(maze_debug()).model
     deep = replace(config, backbone=replace(config.backbone, block_sizes=(1,) * 9, window=4))
     assert far_frames(WorldModel(deep)) == 72
-
-
-def test_command_writes_record_and_pictures(saved, tmp_path, capsys):
-    out = tmp_path / "memory"
-    words = [
-        "evaluate",
-        "memory",
-        "--model",
-        str(saved["ours"]),
-        "--window-only",
-        str(saved["window_only"]),
-    ]
-    words += ["--episodes", "2", "--out", str(out), "--json", str(tmp_path / "record.json"), *FLAGS]
-    assert cli.main(words) == 0
-    record = json.loads((tmp_path / "record.json").read_text())
-    assert {"command", "commit", "device", "versions", "seeds", "options"} <= set(record)
-    assert record["model_sha256"] == file_sha256(saved["ours"] / "model.safetensors")
-    assert record["window_only_sha256"] == file_sha256(saved["window_only"] / "model.safetensors")
-    names = {path.name for path in out.iterdir()}
-    curves = {"loop.png", "loop_own_odometry.png", "backwards.png", "reasoning.png"}
-    strips = {name.replace(".png", "_strip_0.png") for name in curves}
-    assert names == curves | strips | {"events.png", "drift.png", "streaming.png"}
-    for name in names:
-        pixels = np.asarray(Image.open(out / name).convert("RGB"))
-        assert pixels.shape[0] > 200 and pixels.std() > 5
-    printed = capsys.readouterr().out
-    assert "loop: PSNR in dB" in printed and "streaming, window_only" in printed
 
 
 @pytest.mark.parametrize(
@@ -196,27 +204,27 @@ def tiny_recipe():
 def test_a_comparison_trains_evaluates_and_skips_what_is_done(tmp_path, capsys):
     options = CompareOptions(
         out=tmp_path / "comparison",
-        baselines=("ours", "window_only", "full_attention", "actions_full_attention"),
+        baselines=("ours", "window_only", "actions_window_only"),
         device="cpu",
         episodes=2,
         tests=("retrieval", "events", "streaming"),
-        memory=replace(QUICK, periods=(24,), horizon=4, strips=0),
+        memory=replace(QUICK, periods=(24,), horizon=2, strips=0),
         tensorboard=False,
     )
     compare(tiny_recipe(), options)
     record = json.loads((options.out / "memory.json").read_text())
     lists = record["psnr"]
     assert set(lists) == {
-        *("ours", "window_only", "full_attention", "actions_full_attention"),
+        *("ours", "window_only", "actions_window_only"),
         *("copy_last", "wrong_actions", "context_cut"),
     }
     assert all(
         len(by_seed) == 1 and len(by_seed[0]) == len(record["distances"]) for by_seed in lists.values()
     )
-    assert set(record["psnr_backwards"]) == set(lists) - {"actions_full_attention"}
+    assert set(record["psnr_backwards"]) == set(lists) - {"actions_window_only"}
     told, alone = (
         json.loads((options.out / "evaluations" / f"{name}-seed0.json").read_text())
-        for name in ("full_attention", "actions_full_attention")
+        for name in ("window_only", "actions_window_only")
     )
     assert told["model_sha256"] == alone["model_sha256"] and told["with_odometry"] > alone["with_odometry"]
     assert told["retrieval"]["loop"] != alone["retrieval"]["loop"]
@@ -229,7 +237,7 @@ def test_a_comparison_trains_evaluates_and_skips_what_is_done(tmp_path, capsys):
         file_sha256(folder / "tokenizer" / "model.safetensors") for folder in (options.out / "runs").iterdir()
     }
     assert len(hashes) == 1  # one tokenizer for all
-    assert len(list((options.out / "runs").iterdir())) == 3  # one run for both settings
+    assert len(list((options.out / "runs").iterdir())) == 2  # one run for both settings
     evaluation = json.loads((options.out / "evaluations" / "ours-seed0.json").read_text())
     assert record["training"]["ours-seed0"]["parameters"] == evaluation["parameters"] > 0
     assert evaluation["window_only_sha256"] is not None and not evaluation["window_only_sha256"].startswith(
@@ -252,6 +260,24 @@ def test_a_comparison_trains_evaluates_and_skips_what_is_done(tmp_path, capsys):
     elsewhere = (files["first"], files["second"])
     of_others = replace(options, baselines=("window_only",), event_records=elsewhere)
     assert compare(tiny_recipe(), of_others)["event_accuracy"] == {"16": [0.25, 0.75]}
+    told = CompareArgs(
+        options.out,
+        baselines="ours,window_only",
+        device="cpu",
+        episodes=2,
+        tests=",".join(options.tests),
+        memory=options.memory,
+        experiment=tiny_recipe(),
+        json=tmp_path / "short.json",
+    )
+    for train_only, record_path in ((False, str(options.out / "memory.json")), (True, None)):
+        run_command(replace(told, train_only=train_only))
+        short = json.loads(told.json.read_text())
+        assert (short["out"], short["record"], short["seeds"]) == (str(options.out), record_path, [0])
+        assert short["training"]["ours-seed0"]["updates"] == 3
+        assert train_only or short["psnr_far"]["ours"] == again["psnr_far"]["ours"]
+        assert {"command", "commit", "device", "versions"} <= set(short)
+        assert capsys.readouterr().out.splitlines()[-1].startswith("Next: ")
     other_mazes = json.loads((options.out / "evaluations" / "frame_scan-seed0.json").read_text())
     (options.out / "evaluations" / "frame_scan-seed0.json").write_text(
         json.dumps({**other_mazes, "episodes": 3})

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import torch
 
+from lssvwm_agents.commands.train_policy import TrainPolicyArgs
+from lssvwm_agents.commands.train_policy import run as run_command
 from lssvwm_agents.data.collect import CollectConfig, collect
 from lssvwm_agents.errors import UserError
 from lssvwm_agents.evaluate.policy import compare, evaluate_policy, growing_gap
@@ -91,15 +93,31 @@ def weights(out):
     return dict(load_policy(out).actor.named_parameters())
 
 
-def test_a_run_leaves_policy_evaluations_film_and_log(tmp_path, models):
+def test_a_run_leaves_policy_evaluations_film_and_log(tmp_path, models, capsys):
     filmed = recipe()
     filmed = dataclasses.replace(filmed, evaluation=dataclasses.replace(filmed.evaluation, film=True))
     out = tmp_path / "run"
-    assert run_policy(filmed, options(out, model=models[MAZE], controls=True))
+    told = TrainPolicyArgs(
+        out,
+        model=models[MAZE],
+        iterations=1,
+        device="cpu",
+        seed=7,
+        json=tmp_path / "made.json",
+        recipe=filmed,
+    )
+    run_command(told)
+    assert "Next: `lssvwm evaluate policy" in capsys.readouterr().out.splitlines()[-1]
+    made = json.loads((tmp_path / "made.json").read_text())
+    assert made["finished"] and made["seed"] == 7 and made["out"] == str(out)
+    assert {"command", "commit", "device", "versions"} <= set(made)
+    seeded = json.loads((out / "experiment.json").read_text())["recipe"]
+    assert seeded["training"]["seed"] == 7
     policy = load_policy(out)
     assert policy.config.env_id == MAZE and policy.config.world_model == models[MAZE]
     result = json.loads((out / "evaluations" / "000.json").read_text())
     assert len(result["policy"]["episodes"]) == 2 and result["oracle"]["mean"] >= 0
+    assert made["last_evaluation"] == result and made["scores"][0]["mean"] == result["policy"]["mean"]
     compared = result["imagined_against_real"]
     assert compared["num_windows"] == 4 and compared["spread"] > 0
     assert (out / "evaluations" / "000.mp4").stat().st_size > 1000

@@ -1,39 +1,31 @@
 """The train command as users run it: in processes of its own, killed, resumed, shared by two."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
+import socket
 import time
-from pathlib import Path
 
 import pytest
 import torch
+from separate_processes import lssvwm, start_lssvwm
 
-ROOT = Path(__file__).resolve().parents[2]
 FLAGS = [
     *("train", "--recipe", "maze-debug", "--device", "cpu", "--no-tensorboard"),
     *("--data.num-envs", "8", "--data.episode-length", "24"),
     *("--tokenizer-training.updates", "4", "--tokenizer-training.num-frames", "64"),
     *("--tokenizer-training.num-validation-frames", "8", "--tokenizer-training.log-every", "1"),
-    *("--training.updates", "20", "--training.log-every", "1", "--training.checkpoint-every", "3"),
+    *("--training.updates", "12", "--training.log-every", "1", "--training.checkpoint-every", "3"),
     *("--training.num-validation-episodes", "2", "--training.validation-context", "6"),
-    *("--training.validation-horizon", "2", "--data.refresh-every", "7"),
+    *("--training.validation-horizon", "2", "--data.refresh-every", "5"),
     *("--objective.rollout-weight", "0.3", "--training.rollout-start", "0.5", "--training.compact-weights"),
 ]
 
 
-def environment():
-    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
-
-
 def command(out, *more):
-    return [sys.executable, "-m", "lssvwm_agents.cli", *FLAGS, "--out", str(out), *more]
+    return [*FLAGS, "--out", str(out), *more]
 
 
 def run(words):
-    done = subprocess.run(words, env=environment(), cwd=ROOT, capture_output=True, text=True, timeout=240)
+    done = lssvwm(*words)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -49,7 +41,7 @@ def uninterrupted(tmp_path_factory):
     text = run(command(out, "--json", str(out / "result.json"), "--seed", "0"))
     assert text.splitlines()[-3].endswith(f"weights: {out / 'model'}")
     result = json.loads((out / "result.json").read_text())
-    assert (result["recipe"], result["seed"], result["last_validation"]["update"]) == ("maze-debug", 0, 20)
+    assert (result["recipe"], result["seed"], result["last_validation"]["update"]) == ("maze-debug", 0, 12)
     assert text.splitlines()[-1].startswith(f"Next: `lssvwm report {out}`")
     return out
 
@@ -57,7 +49,7 @@ def uninterrupted(tmp_path_factory):
 def test_rollouts_begin_when_they_are_told_to(uninterrupted):
     lines = [json.loads(line) for line in (uninterrupted / "log.jsonl").read_text().splitlines()]
     with_rollouts = [line["update"] for line in lines if "loss/rollout_denoising" in line]
-    assert with_rollouts == list(range(11, 21))
+    assert with_rollouts == list(range(7, 13))
 
 
 def test_compact_weights_are_saved_in_half_precision(uninterrupted):
@@ -72,7 +64,7 @@ def test_a_run_leaves_weights_log_and_settings(uninterrupted):
     from lssvwm_agents.weights import load_model
 
     found = losses(uninterrupted)
-    assert list(found) == list(range(1, 21)) and list(losses(uninterrupted, "tokenizer")) == [1, 2, 3, 4]
+    assert list(found) == list(range(1, 13)) and list(losses(uninterrupted, "tokenizer")) == [1, 2, 3, 4]
     model = load_model(uninterrupted)
     assert model.config.env_id == "lssvwm/RaycastMaze-7x7-v0" and model.config.action_dim == 6
     assert json.loads((uninterrupted / "experiment.json").read_text())["experiment"]["name"] == "maze-debug"
@@ -85,16 +77,14 @@ def test_a_run_leaves_weights_log_and_settings(uninterrupted):
 
 def test_killed_and_resumed_equals_uninterrupted(uninterrupted, tmp_path):
     out = tmp_path / "killed"
-    process = subprocess.Popen(
-        command(out), env=environment(), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    process = start_lssvwm(*command(out))
     checkpoints = out / "checkpoints" / "world_model"
     give_up = time.monotonic() + 240
     while not (checkpoints / "latest").is_file():
-        assert process.poll() is None and time.monotonic() < give_up
+        assert process.is_alive() and time.monotonic() < give_up
         time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.kill()
+    process.join()
     assert not (out / "model" / "config.json").is_file()
     run(command(out))
     assert losses(out) == losses(uninterrupted)
@@ -103,8 +93,17 @@ def test_killed_and_resumed_equals_uninterrupted(uninterrupted, tmp_path):
 
 
 def test_two_processes_equal_one(uninterrupted, tmp_path):
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
-    run(launch + command(tmp_path / "two")[2:])
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    given = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}  # by torchrun
+    processes = [
+        start_lssvwm(*command(tmp_path / "two"), RANK=str(rank), LOCAL_RANK=str(rank), **given)
+        for rank in range(2)
+    ]
+    for process in processes:
+        process.join(240)
+    assert [process.exitcode for process in processes] == [0, 0]
     one, two = losses(uninterrupted), losses(tmp_path / "two")
     assert list(one) == list(two)
     torch.testing.assert_close(list(two.values()), list(one.values()), rtol=0, atol=1e-4)
@@ -116,18 +115,11 @@ def test_a_store_trains_a_model_for_its_environment(tmp_path):
     store, out = tmp_path / "store", tmp_path / "run"
     collect = ["collect", "--env", "lssvwm/RaycastMaze-7x7-v0", "--out", str(store), "--policy", "explorer"]
     collect += ["--episodes", "4", "--num-envs", "4", "--env-kwargs", '{"max_episode_steps": 20}']
-    run([sys.executable, "-m", "lssvwm_agents.cli", *collect])
+    run(collect)
     shorter = ["--tokenizer-training.updates", "2", "--training.updates", "2"]
     run(command(out, "--store", str(store), *shorter))
     assert len(list((out / "latents").iterdir())) == 2
-    done = subprocess.run(
-        command(tmp_path / "other", "--store", str(store), "--training.curriculum", "0", "64"),
-        env=environment(),
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
+    done = lssvwm(*command(tmp_path / "other", "--store", str(store), "--training.curriculum", "0", "64"))
     assert done.returncode == 2 and "frames of the longest window, got one of 21" in done.stderr
     assert not (tmp_path / "other" / "tokenizer").exists()  # told before anything is trained
     config = load_model(out).config
@@ -150,7 +142,6 @@ def test_flags_override_the_recipe_they_name():
 
 
 def test_another_recipe_in_the_same_folder_is_refused(uninterrupted):
-    words = command(uninterrupted, "--training.learning-rate", "0.5")
-    done = subprocess.run(words, env=environment(), cwd=ROOT, capture_output=True, text=True, timeout=240)
+    done = lssvwm(*command(uninterrupted, "--training.learning-rate", "0.5"))
     assert done.returncode == 2
     assert "training.learning_rate was 0.003 and is now 0.5" in done.stderr and "Traceback" not in done.stderr
