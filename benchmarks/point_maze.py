@@ -43,6 +43,8 @@ class Args:
     """Episodes, all policies the same ones."""
     action_repeat: int = 5
     """Steps of the simulation for each action; as in the store that the model was trained on."""
+    first_seed: int = FIRST_SEED
+    """Of the episodes: tune on others than those that you report."""
     device: str = "cpu"
     """cpu or cuda."""
     json: Path | None = None
@@ -83,7 +85,7 @@ def main(args: Args) -> None:
     settings = {"action_repeat": args.action_repeat, "max_episode_steps": limit, "continuing_task": False}
     env = gymnasium.make_vec(args.env, args.episodes, vectorization_mode="sync", **settings)
     check_spaces(model.config, env.single_observation_space, env.single_action_space)
-    seeds = list(range(FIRST_SEED, FIRST_SEED + args.episodes))
+    seeds = list(range(args.first_seed, args.first_seed + args.episodes))
     controller = WaypointController(env.envs[0].unwrapped.inner.unwrapped.maze)  # type: ignore[attr-defined]
     agent = make_planning_agent(
         model, args.planner, env.single_action_space, args.episodes, num_threads=claim_threads()
@@ -111,7 +113,7 @@ def main(args: Args) -> None:
     if args.json is not None:
         facts = {"model": args.model, "model_sha256": model_sha256(args.model), **run_info(args.device)}
         write_json(
-            args.json, result | facts | {"env": args.env, "settings": settings, "first_seed": FIRST_SEED}
+            args.json, result | facts | {"env": args.env, "settings": settings, "first_seed": args.first_seed}
         )
 
 
