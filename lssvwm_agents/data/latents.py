@@ -71,6 +71,11 @@ class LatentDataset:
         return self.latents.device
 
     @property
+    def value_share(self) -> float:
+        """Share of the frames after which the episode lasts long enough for a fair value target."""
+        return float(self.value_valid.sum() / self.lengths.sum())
+
+    @property
     def nbytes(self) -> int:
         """Bytes of all tensors."""
         return sum(tensor.nbytes for tensor in self.tensors().values())

@@ -51,6 +51,9 @@ class PlannerOptions:
     """Moves played before planning again."""
     discount: float = 0.99
     """Discount of imagined rewards, per move."""
+    reward_weight: float = 1.0
+    """Weight of the imagined rewards beside the terminal value; a small one follows the value past places where
+    standing still pays."""
     terminal_value: bool = True
     """Count the model's value of the last imagined frame, if it has a value head."""
     exploration: float = 0.05
@@ -97,6 +100,10 @@ def make_planner(options: PlannerOptions, action_spec: ActionSpec, **problem: An
         "action_repeat": options.action_repeat,
         "discount": options.discount,
     }
+    if not options.reward_weight >= 0:
+        raise ValueError(f"`reward_weight` must be at least 0, got {options.reward_weight}.")
+    if options.reward_weight != 1.0:
+        problem["objective"] = planners.WeightedSum((planners.predicted_reward,), (options.reward_weight,))
     search = {**problem, "num_samples": options.num_samples, "num_iterations": options.num_iterations}
     if options.name in ("gradient", "refined"):
         share = 1.0 if options.name == "gradient" else 0.1

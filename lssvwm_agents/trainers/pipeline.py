@@ -29,6 +29,8 @@ from lssvwm_agents.weights import load_model
 from lssvwm_agents.worldmodel import Tokenizer, WorldModel
 
 _VALUE_FRAMES = 128
+FEW_VALUES = 0.1
+"""A smaller share of frames with a value target is warned of: the value head would learn little."""
 POOL_EPISODES = 1024
 """Of a store with at least twice as many episodes, the tokenizer's frames come from about so many."""
 _SHAPES = (
@@ -144,6 +146,13 @@ def _run(
             f"data: {dataset.num_frames} frames, {dataset.nbytes / 2**20:.0f} MiB on {dataset.device}",
             flush=True,
         )
+        if experiment.model.value_head and dataset.value_share < FEW_VALUES:
+            print(
+                f"warning: only {100 * dataset.value_share:.0f} % of the frames are followed by enough of "
+                f"their episode for a value of discount {experiment.model.value_discount}: record longer "
+                "episodes, or take a smaller --model.value-discount.",
+                flush=True,
+            )
     model = build_world_model(experiment.model, tokenizer, experiment.training.seed, process.device, init)
     if process.is_main:
         count = sum(p.numel() for p in model.parameters())

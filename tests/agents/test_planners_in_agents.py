@@ -3,6 +3,7 @@
 import time
 import typing
 from pathlib import Path
+from types import SimpleNamespace
 
 import gymnasium
 import numpy as np
@@ -56,6 +57,18 @@ def test_gradient_planning_raises_the_imagined_return_of_continuous_actions() ->
 def test_a_name_that_does_not_fit_the_actions_is_told() -> None:
     with pytest.raises(ValueError, match="must be DiscreteActions for CategoricalCEM"):
         make_planner(PlannerOptions(name="categorical_cem"), ContinuousActions((-1,), (1,)))
+
+
+@pytest.mark.parametrize("name", ["icem", "mppi", "gradient"])
+def test_imagined_rewards_may_count_less_than_the_value(name) -> None:
+    options = PlannerOptions(name=name, reward_weight=0.25)  # type: ignore[arg-type]
+    planner = make_planner(options, ContinuousActions((-1,), (1,)))
+    reward = torch.tensor([4.0, -2.0])
+    outcome = SimpleNamespace(reward=reward, continuation=torch.ones(2))
+    assert planner.objective is not None
+    torch.testing.assert_close(planner.objective(outcome, torch.zeros(2, 1)), reward / 4)  # type: ignore[call-arg]
+    with pytest.raises(ValueError, match="`reward_weight` must be at least 0, got -1"):
+        make_planner(PlannerOptions(reward_weight=-1.0), DiscreteActions(6))
 
 
 def test_the_defaults_are_cem_over_twenty_moves() -> None:

@@ -117,7 +117,8 @@ def test_a_store_trains_a_model_for_its_environment(tmp_path):
     collect += ["--episodes", "4", "--num-envs", "4", "--env-kwargs", '{"max_episode_steps": 20}']
     run(collect)
     shorter = ["--tokenizer-training.updates", "2", "--training.updates", "2"]
-    run(command(out, "--store", str(store), *shorter))
+    said = run(command(out, "--store", str(store), *shorter))
+    assert "warning: only 0 % of the frames are followed by enough of their episode for a value" in said
     assert len(list((out / "latents").iterdir())) == 2
     done = lssvwm(*command(tmp_path / "other", "--store", str(store), "--training.curriculum", "0", "64"))
     assert done.returncode == 2 and "frames of the longest window, got one of 21" in done.stderr
