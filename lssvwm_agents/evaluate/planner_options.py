@@ -52,8 +52,8 @@ class PlannerOptions:
     discount: float = 0.99
     """Discount of imagined rewards, per move."""
     reward_weight: float = 1.0
-    """Weight of the imagined rewards beside the terminal value; a small one follows the value past places where
-    standing still pays."""
+    """Weight of the imagined rewards beside the terminal value; a small one follows the value past places
+    where standing still pays."""
     terminal_value: bool = True
     """Count the model's value of the last imagined frame, if it has a value head."""
     exploration: float = 0.05
