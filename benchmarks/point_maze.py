@@ -57,7 +57,6 @@ class Args:
             num_samples=64,
             replan_every=2,
             discount=0.95,
-            reward_weight=0.1,
             exploration=0.0,
         )
     )
