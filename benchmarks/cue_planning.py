@@ -16,8 +16,9 @@ from typing import Any
 import tyro
 from tqdm import tqdm
 
-from lssvwm_agents.agents import PlanningAgent, environment_kwargs
-from lssvwm_agents.evaluate.mazes import episode_seeds, make_mazes, maze_of
+from lssvwm_agents.agents import PlanningAgent
+from lssvwm_agents.envs import MazeConfig
+from lssvwm_agents.evaluate.mazes import episode_seeds, make_mazes
 from lssvwm_agents.evaluate.memory.events import wilson
 from lssvwm_agents.evaluate.planner_options import PlannerOptions, claim_threads, make_planning_agent
 from lssvwm_agents.evaluate.policy_play import Played, play
@@ -89,9 +90,8 @@ def summary(played: Played) -> dict[str, Any]:
 
 def main(args: Args) -> None:
     """Play, print a table, and write the result."""
-    before = args.cue_delay - 3  # the gate opens at this frame
-    kwargs = environment_kwargs(load_model(args.models[0], args.device).config) if args.models else {}
-    kwargs |= {"cue_delay": args.cue_delay, "observation": "dict"}
+    before = MazeConfig(task="cue", cue_delay=args.cue_delay).cue_gate_frame
+    kwargs = {"cue_delay": args.cue_delay, "observation": "dict"}
     env = make_mazes(ENV, args.episodes, before + args.moves, kwargs)
     seeds = episode_seeds(args.seed, args.episodes)
     agents = contenders(args, env.single_action_space)
@@ -101,7 +101,6 @@ def main(args: Args) -> None:
             bar.set_description(name)
             played = play(env, agent, seeds, args.moves, None, before, bar, "guesser")
             result[name] = {**summary(played), "model_sha256": model_sha256(model)}
-    assert maze_of(env)[0].cue_delay == args.cue_delay
     env.close()
     for name, one in result.items():
         low, high = one["ci95"]

@@ -109,6 +109,11 @@ class MazeConfig:
         return min(9, max(5, (self.cue_delay - 6) // 2))
 
     @property
+    def cue_gate_frame(self) -> int:
+        """Cue task: first frame at which the gate before the junction is open."""
+        return self.cue_delay - 3
+
+    @property
     def grid_size(self) -> int:
         """Cells per side of the square grid, outer walls included."""
         return self.size + 2 if self.task == "collect" else max(9, self.cue_corridor_cells + 3)

@@ -297,7 +297,7 @@ def step(config: MazeConfig, state: MazeState, action: Tensor) -> tuple[MazeStat
         terminated = touched.any(1)
         x, y = cue_geometry(config)["gate"]
         walls = walls.clone()
-        walls[:, y, x] = count < config.cue_delay - 3
+        walls[:, y, x] = count < config.cue_gate_frame
     else:
         terminated = torch.zeros_like(reached)
         jump = 1 + below(hash_bits(state.seed, _NEXT, state.targets_reached), config.num_targets - 1)

@@ -287,7 +287,7 @@ def maze_debug() -> Experiment:
 
 
 def point_maze() -> Experiment:
-    """A small model of PointMaze, from a store; its value knows the way."""
+    """A small model of PointMaze, from a store of episodes long enough for its value (``docs/data.md``)."""
     return Experiment(
         name="point-maze",
         maze=MazeConfig(),  # not used: the episodes come from a store

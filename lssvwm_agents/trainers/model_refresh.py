@@ -42,6 +42,7 @@ class RefreshConfig:
     def __post_init__(self) -> None:
         if self.recipe not in RECIPES:
             raise ValueError(f"`recipe` must be one of {', '.join(RECIPES)}, got {self.recipe!r}.")
+        json_object(self.env_kwargs, "--refresh.env-kwargs")
         for name, least in (("episodes", 2), ("num_envs", 1), ("first_updates", 0), ("updates", 1)):
             if getattr(self, name) < least:
                 raise ValueError(f"`{name}` must be at least {least}, got {getattr(self, name)}.")

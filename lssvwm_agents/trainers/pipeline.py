@@ -146,7 +146,7 @@ def _run(
             f"data: {dataset.num_frames} frames, {dataset.nbytes / 2**20:.0f} MiB on {dataset.device}",
             flush=True,
         )
-        if experiment.model.value_head and dataset.value_share < FEW_VALUES:
+        if store is not None and experiment.model.value_head and dataset.value_share < FEW_VALUES:
             print(
                 f"warning: only {100 * dataset.value_share:.0f} % of the frames are followed by enough of "
                 f"their episode for a value of discount {experiment.model.value_discount}: record longer "

@@ -1,0 +1,41 @@
+"""Benchmarks of what memory does for a plan: the corridor, and differences read from records."""
+
+import importlib
+import json
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+
+@pytest.fixture
+def load(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    return importlib.import_module
+
+
+def test_contenders_take_over_at_the_gate_and_are_scored(load, tmp_path):
+    bench = load("cue_planning")
+    planner = bench.PlannerOptions(horizon=2, action_repeat=2, num_samples=6, num_elites=2, num_iterations=1)
+    bench.main(bench.Args(episodes=2, moves=3, cue_delay=20, json=tmp_path / "cue.json", planner=planner))
+    record = json.loads((tmp_path / "cue.json").read_text())
+    assert list(record["contenders"]) == ["tiny-cue", "tiny-cue/last 12"]
+    for one in record["contenders"].values():
+        assert len(one["episodes"]) == 2 and one["right"] == sum(one["episodes"]) / 2 <= one["either"]
+    assert record["cue_delay"] == 20 and len(set(record["seeds"])) == 2
+
+
+def test_differences_are_paired_by_episode(load, tmp_path):
+    paired = load("paired_differences")
+    scores = {"a": [1.0, 5.0, 9.0], "b": [0.0, 4.0, 8.0], "c": [3.0, 7.0, 11.0]}
+    path = tmp_path / "record.json"
+    path.write_text(json.dumps({"planners": {name: {"episodes": one} for name, one in scores.items()}}))
+    found = paired.differences(paired.Args(path, ("a", "c"), ("b", "b")))
+    assert found["a - b"] == (1.0, 1.0, 1.0)  # every episode alike: no width
+    assert found["c - b"] == (3.0, 3.0, 3.0)
+    assert found["mean of ours - mean of theirs"] == (2.0, 2.0, 2.0)
+    with pytest.raises(ValueError, match="holds a, b, c, got 'd'"):
+        paired.differences(paired.Args(path, ("a",), ("d",)))
+    with pytest.raises(ValueError, match="must be as many, got 1 and 2"):
+        paired.differences(paired.Args(path, ("a",), ("b", "c")))
