@@ -20,7 +20,8 @@ class CollectArgs:
     out: Path
     """Folder of the store."""
     policy: str = "random"
-    """random, held_random, explorer, forager, oracle, waypoints, or a stable-baselines3 policy (.zip)."""
+    """random, waypoints, a scripted policy of our mazes (held_random, explorer, forager, wanderer, guesser,
+    oracle), a stable-baselines3 policy (.zip), or the folder of a policy of `lssvwm train-policy`."""
     episodes: int = 10
     """Episodes that the store holds in the end."""
     num_envs: int = 16
@@ -36,7 +37,7 @@ class CollectArgs:
     processes: bool = False
     """Each environment in a process of its own: for slow ones, such as those drawn by MuJoCo."""
     device: str = "cpu"
-    """cpu or cuda: where our own mazes are stepped and drawn."""
+    """cpu or cuda: where our own mazes are stepped and drawn, and a trained policy remembers."""
     json: Path | None = None
     """File for the result: what the store holds, and what made it."""
 

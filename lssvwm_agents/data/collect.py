@@ -33,8 +33,9 @@ class CollectConfig:
 
     Attributes:
         env: Gymnasium id.
-        policy: ``random``, ``held_random``, ``explorer``, ``forager``, ``oracle``, ``waypoints`` (mazes
-            of other packages), or the path of a stable-baselines3 policy.
+        policy: ``random``, ``waypoints`` (mazes of other packages), a scripted policy of our mazes
+            (``held_random``, ``explorer``, ``forager``, ``wanderer``, ``guesser``, ``oracle``), the path of a
+            stable-baselines3 policy, or the folder of a policy of ``lssvwm train-policy``.
         episodes: Episodes that the store holds in the end.
         num_envs: Environments played side by side.
         seed: Seed of episode 0.
@@ -43,7 +44,8 @@ class CollectConfig:
         frame_size: Edge of the recorded frames in pixels; None keeps the size of image observations, and
             takes 64 for rendered frames.
         processes: Each environment in a process of its own: for slow ones, such as those drawn by MuJoCo.
-        device: Where our mazes are stepped and drawn; other environments have no choice, and take ``cpu``.
+        device: Where our mazes are stepped and drawn, and a trained policy remembers; other environments have
+            no choice, and take ``cpu``.
     """
 
     env: str
@@ -146,7 +148,7 @@ def collect(config: CollectConfig, path: str | Path, progress: bool = True) -> E
         return store
     envs = _make_vector(config, min(config.num_envs, len(missing)), reader)
     try:
-        policy = make_policy(config.policy, envs, config.epsilon)
+        policy = make_policy(config.policy, envs, config.epsilon, config.device)
         if store is None:
             store = EpisodeStore.create(path, spec)
         with store, _progress_bar(config, len(missing), progress) as bar:

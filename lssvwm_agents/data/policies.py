@@ -18,7 +18,7 @@ from lssvwm_agents.data.waypoint_policies import make_waypoint_policy
 from lssvwm_agents.errors import UserError
 from lssvwm_agents.seeding import fold_in
 
-SCRIPTED = ("held_random", "explorer", "forager", "oracle")
+SCRIPTED = ("held_random", "explorer", "forager", "wanderer", "guesser", "oracle")
 
 VectorEnv = gymnasium.vector.VectorEnv[Any, Any, Any]
 
@@ -182,8 +182,10 @@ def algorithm_of(path: Path) -> str:
     raise foreign
 
 
-def make_policy(name: str, envs: VectorEnv, epsilon: float = 0.0) -> Policy:
+def make_policy(name: str, envs: VectorEnv, epsilon: float = 0.0, device: str = "cpu") -> Policy:
     """The policy called ``name``: ``random``, a scripted one, a stable-baselines3 .zip, or a policy's folder.
+
+    A policy of a folder remembers with its world model, on ``device``.
 
     Raises:
         UserError: When there is no such policy, or it cannot play these environments.
@@ -201,7 +203,7 @@ def make_policy(name: str, envs: VectorEnv, epsilon: float = 0.0) -> Policy:
     elif Path(name).is_dir():
         from lssvwm_agents.policies.collecting import CollectingPolicy
 
-        policy = CollectingPolicy(Path(name), envs)
+        policy = CollectingPolicy(Path(name), envs, device)
     else:
         raise UserError(
             f"`policy` must be random, {', '.join(SCRIPTED)}, waypoints, the path of a file, or of a run of "

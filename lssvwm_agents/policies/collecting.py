@@ -24,12 +24,13 @@ class CollectingPolicy:
     Args:
         folder: Of the policy, or of its run; it names its world model.
         envs: What it plays; the observation is a frame, or a Dict of ``frame`` and ``proprio``.
+        device: Of the world model.
     """
 
-    def __init__(self, folder: Path, envs: Any) -> None:
-        self.policy = load_policy(folder)
+    def __init__(self, folder: Path, envs: Any, device: str = "cpu") -> None:
+        self.policy = load_policy(folder, device)
         self.policy.check_actions(envs.single_action_space)
-        model = load_model(self.policy.config.world_model)
+        model = load_model(self.policy.config.world_model, device)
         self.policy.check_features(module_hash(model))
         self.agent = PlanningAgent(model, PolicyPlanner(self.policy), action_space=envs.single_action_space)
         self._carry: PlanningCarry = self.agent.initial_carry(envs.num_envs)

@@ -1,7 +1,9 @@
 """One update of actor and critic in imagination, by either of two gradients of the return.
 
 ``score_function``: actions that turned out better than the critic expected are made likelier (REINFORCE with
-a baseline; DreamerV3). Needs no gradient of the dynamics, so that imagining is cheap and horizons are free.
+a baseline; DreamerV3). Needs no gradient of the dynamics, so that imagining is cheap and horizons are free,
+and one batch of rollouts can serve several updates: beyond ``clip`` the ratio of new to old probability earns
+nothing more (PPO, Schulman et al. 2017). In the first of them that is the plain gradient.
 
 ``dynamics``: the return is differentiated through rewards, values, frames and actions, back to the policy
 (DreamerV2; SHAC, Xu et al. 2022, for the truncation). Less noise where the simulator is smooth. After every
@@ -39,6 +41,8 @@ class ActorCriticObjective:
         gradient: ``score_function`` or ``dynamics``.
         discount: Of rewards, per frame.
         lam: Of the lambda-returns: 0 trusts the critic, 1 the imagined rewards.
+        clip: ``score_function``, where a batch serves several updates: how far an action's probability may
+            move, as a share of what it was when the batch was imagined.
         truncation: ``dynamics``: frames after which back-propagation through the state is cut.
         entropy_weight: Worth of a nat of entropy, in units of the scaled return; the start of the search
             with an ``entropy_target``.
@@ -54,6 +58,7 @@ class ActorCriticObjective:
     gradient: GradientKind = "score_function"
     discount: float = 0.985
     lam: float = 0.95
+    clip: float = 0.2
     truncation: int = 16
     entropy_weight: float = 5e-3
     entropy_target: float = 0.0
@@ -65,6 +70,8 @@ class ActorCriticObjective:
         for name in ("discount", "lam", "slow_decay"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ValueError(f"`{name}` must be in [0, 1], got {getattr(self, name)}.")
+        if self.clip <= 0:
+            raise ValueError(f"`clip` must be positive, got {self.clip}.")
         if self.truncation < 1:
             raise ValueError(f"`truncation` must be at least 1, got {self.truncation}.")
         if self.entropy_weight < 0 or not 0.0 <= self.entropy_target < 1.0:
@@ -100,6 +107,74 @@ def accumulate_gradients(
     return kind(dynamics, state.detach(), policy, noise, objective)
 
 
+@dataclass(frozen=True)
+class ScoredBatch:
+    """Rollouts, and what was thought of them when they were imagined: what score-function updates learn from.
+
+    Attributes:
+        rollouts: The rollouts.
+        target: (R, T) lambda-returns.
+        value: (R, T) by the slow critic.
+        reach: (R, H) share of the rollout that still goes on.
+        advantage: (R, H) in units of the scale of returns.
+        log_prob: (R, H) of the actions, by the policy that chose them.
+    """
+
+    rollouts: ImaginedRollouts
+    target: torch.Tensor
+    value: torch.Tensor
+    reach: torch.Tensor
+    advantage: torch.Tensor
+    log_prob: torch.Tensor
+
+
+@torch.no_grad()
+def score_batch(
+    policy: ActorCritic, rollouts: ImaginedRollouts, objective: ActorCriticObjective
+) -> ScoredBatch:
+    """Judge rollouts of the policy as it is; the scale of returns moves on."""
+    value_RT = policy.slow_critic(rollouts.features)
+    target_RT = lambda_return(
+        rollouts.reward, rollouts.continuation, value_RT, objective.discount, objective.lam
+    )
+    policy.scale.update(target_RT[:, :-1])
+    return ScoredBatch(
+        rollouts,
+        target_RT,
+        value_RT,
+        reach(rollouts.continuation)[:, :-1],
+        (target_RT - value_RT)[:, :-1] / policy.scale(),
+        policy.actor(rollouts.features[:, :-1]).log_prob(rollouts.actions[:, 1:]),
+    )
+
+
+def score_gradients(
+    policy: ActorCritic, batch: ScoredBatch, objective: ActorCriticObjective
+) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """Add the gradients of one score-function update to the policy's parameters.
+
+    Args:
+        policy: Actor and critic, perhaps some updates younger than the batch.
+        batch: What to learn from.
+        objective: What to follow.
+
+    Returns:
+        The loss (), and () metrics by name.
+    """
+    rollouts, reach_RH = batch.rollouts, batch.reach
+    distribution = policy.actor(rollouts.features[:, :-1])
+    ratio_RH = (distribution.log_prob(rollouts.actions[:, 1:]) - batch.log_prob).exp()
+    clipped_RH = ratio_RH.clamp(1 - objective.clip, 1 + objective.clip)
+    gain = (reach_RH * torch.minimum(ratio_RH * batch.advantage, clipped_RH * batch.advantage)).mean()
+    entropy = (reach_RH * distribution.entropy()).mean()
+    critic = _critic_loss(policy, rollouts, batch.target, reach_RH)
+    loss = -gain - entropy_weight(policy, objective) * entropy + critic
+    loss = loss + _entropy_search(policy, objective, entropy)
+    loss.backward()
+    metrics = _metrics(policy, rollouts, batch.target, batch.value, entropy, critic, objective)
+    return loss.detach(), {**metrics, "clipped": (ratio_RH != clipped_RH).float().mean().detach()}
+
+
 def _score_function(
     dynamics: FeatureDynamics,
     state: FeatureState,
@@ -109,23 +184,7 @@ def _score_function(
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     with torch.no_grad():
         _, rollouts = imagine_policy(dynamics, state, policy.actor, noise)
-        value_RT = policy.slow_critic(rollouts.features)
-        target_RT = lambda_return(
-            rollouts.reward, rollouts.continuation, value_RT, objective.discount, objective.lam
-        )
-        reach_RH = reach(rollouts.continuation)[:, :-1]
-        policy.scale.update(target_RT[:, :-1])
-        advantage_RH = (target_RT - value_RT)[:, :-1] / policy.scale()
-    distribution = policy.actor(rollouts.features[:, :-1])
-    log_prob_RH = distribution.log_prob(rollouts.actions[:, 1:])
-    gain = (reach_RH * log_prob_RH * advantage_RH).mean()
-    entropy = (reach_RH * distribution.entropy()).mean()
-    critic = _critic_loss(policy, rollouts, target_RT, reach_RH)
-    loss = -gain - entropy_weight(policy, objective) * entropy + critic
-    loss = loss + _entropy_search(policy, objective, entropy)
-    loss.backward()
-    metrics = _metrics(policy, rollouts, target_RT, value_RT, entropy, critic, objective)
-    return loss.detach(), metrics
+    return score_gradients(policy, score_batch(policy, rollouts, objective), objective)
 
 
 def _through_dynamics(

@@ -11,6 +11,7 @@ from lssvwm_agents.data.store import EpisodeStore
 from lssvwm_agents.errors import UserError
 from lssvwm_agents.json_options import json_object
 from lssvwm_agents.recipes import RECIPES, Experiment
+from lssvwm_agents.seeding import fold_in
 from lssvwm_agents.trainers.pipeline import RunOptions, run_experiment
 from lssvwm_agents.trainers.run_folder import training_progress
 
@@ -49,7 +50,13 @@ class RefreshConfig:
 
 
 def collect_episodes(
-    folder: Path, env_id: str, config: RefreshConfig, iteration: int, policy: str | None
+    folder: Path,
+    env_id: str,
+    config: RefreshConfig,
+    iteration: int,
+    policy: str | None,
+    device: str = "cpu",
+    seed: int = 0,
 ) -> EpisodeStore:
     """Collect what an iteration needs, and add it to the store of all iterations.
 
@@ -59,12 +66,15 @@ def collect_episodes(
         config: How many episodes.
         iteration: From 0.
         policy: Folder of a trained policy; None for ``config.first_policy``.
+        device: Of our mazes and the policy's world model; other environments are played on the CPU.
+        seed: Of the run: names the episodes.
 
     Returns:
         The store of all iterations so far.
     """
     kwargs = json_object(config.env_kwargs, "--refresh.env-kwargs")
-    if env_id.startswith("lssvwm/RaycastMaze"):
+    ours = env_id.startswith("lssvwm/RaycastMaze")
+    if ours:
         kwargs["observation"] = "dict"  # a trained policy's memory needs the odometry
     part = collect(
         CollectConfig(
@@ -72,9 +82,10 @@ def collect_episodes(
             policy=policy or config.first_policy,
             episodes=config.episodes,
             num_envs=min(config.num_envs, config.episodes),
-            seed=iteration * config.episodes,
+            seed=fold_in(seed, 36) % 2**30 + iteration * config.episodes,
             env_kwargs=kwargs,
             epsilon=config.epsilon if policy is not None else 0.0,
+            device=device if ours else "cpu",
         ),
         folder / f"{iteration:03d}",
     )
@@ -100,6 +111,7 @@ def fit_model(
     device: str,
     stop_after: float,
     tensorboard: bool,
+    seed: int = 0,
 ) -> bool:
     """Fit the world model to all episodes, or go on; gives whether it is finished.
 
@@ -111,12 +123,15 @@ def fit_model(
         device: ``auto``, ``cpu`` or ``cuda``.
         stop_after: Seconds after which to stop; 0 for no limit.
         tensorboard: Whether to write TensorBoard files.
+        seed: Of weights, batches and noise.
     """
     experiment = fitted_to(RECIPES[config.recipe](), EpisodeStore.open(store))
     updates = config.updates if init is not None else config.first_updates
+    training = dataclasses.replace(experiment.training, seed=seed)
     if updates:
-        training = dataclasses.replace(experiment.training, updates=updates)
-        experiment = dataclasses.replace(experiment, training=training)
+        training = dataclasses.replace(training, updates=updates)
+    tokenizer = dataclasses.replace(experiment.tokenizer_training, seed=seed)
+    experiment = dataclasses.replace(experiment, training=training, tokenizer_training=tokenizer)
     options = RunOptions(out, store, init=init, device=device, stop_after=stop_after, tensorboard=tensorboard)
     if run_experiment(experiment, options) is None:
         return False

@@ -21,10 +21,10 @@ class StartsConfig:
         context_frames: Real frames of a context; several lengths take turns.
         pool: Starts held at once; each is a memory of a few megabytes.
         block: So many of them are made anew at a time.
-        refresh_every: Updates after which the oldest block is made anew; 0 for never.
+        refresh_every: Batches of rollouts after which the oldest block is made anew; 0 for never.
         streams: Real episodes that the policy itself plays beside its training; 0 for none.
         stream_share: Share of the starts that are drawn from them.
-        stream_frames: Real frames that each moves on by between two updates.
+        stream_frames: Real frames that each moves on by between two batches of rollouts.
         stream_steps: Moves after which such an episode is cut off; 0 for the environment's own number.
     """
 
@@ -68,6 +68,8 @@ class PolicyTrainingConfig(OptimizationConfig):
         starts: Starts of an update; with the mean future, forks of a start differ by their actions alone.
         forks: Rollouts from each start; they share the memory of the past.
         num_denoising_steps: Of every imagined frame: 1 is the mean of what may come, 8 or more are samples.
+        reuse: Updates in a row that learn from one batch of rollouts, by the score function: imagining is
+            what takes the time.
         doubt: Rewards count as far as the model is sure of them: shrunk towards 0 by so many standard
             deviations of their predicted distribution; 0 for the plain mean.
     """
@@ -86,13 +88,14 @@ class PolicyTrainingConfig(OptimizationConfig):
     starts: int = 12
     forks: int = 16
     num_denoising_steps: int = 1
+    reuse: int = 1
     doubt: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.doubt < 0:
             raise ValueError(f"`doubt` must be at least 0, got {self.doubt}.")
-        for name in ("horizon", "starts", "forks", "num_denoising_steps"):
+        for name in ("horizon", "starts", "forks", "num_denoising_steps", "reuse"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
 

@@ -152,7 +152,15 @@ class PolicyRun:
         if self.options.model is not None:
             return True
         policy = str(self.out / "policy") if iteration > 0 else None
-        collect_episodes(self.out / "episodes", self.options.env, self.options.refresh, iteration, policy)
+        collect_episodes(
+            self.out / "episodes",
+            self.options.env,
+            self.options.refresh,
+            iteration,
+            policy,
+            str(self.device),
+            self.recipe.training.seed,
+        )
         return True
 
     def _fit(self, iteration: int) -> bool:
@@ -167,6 +175,7 @@ class PolicyRun:
             self.options.device,
             left,
             self.options.tensorboard,
+            self.recipe.training.seed,
         )
 
     def _improver(self, iteration: int) -> Improver:
@@ -212,7 +221,8 @@ class PolicyRun:
         store, starts = self.out / "episodes" / "all", self.recipe.starts
         collected = EpisodeStore.open(store).num_frames if self.options.model is None else 0
         streaming = self.options.algo == "actor-critic" and starts.stream_share > 0
-        streamed = updates * starts.streams * starts.stream_frames if streaming else 0
+        batches = -(-updates // self.recipe.training.reuse)
+        streamed = batches * starts.streams * starts.stream_frames if streaming else 0
         return {"collected_frames": collected, "streamed_frames": streamed}
 
     def _history(self, iteration: int) -> list[dict[str, Any]]:

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch.utils import _pytree as pytree
 
+from lssvwm_agents.planners import CudaGraphs
 from lssvwm_agents.policies.actor_critic import ActorCritic
-from lssvwm_agents.policies.policy_gradients import ActorCriticObjective, accumulate_gradients
+from lssvwm_agents.policies.imagined_rollouts import ImaginedRollouts, imagine_policy
+from lssvwm_agents.policies.policy_gradients import (
+    ActorCriticObjective,
+    ScoredBatch,
+    accumulate_gradients,
+    score_batch,
+    score_gradients,
+)
 from lssvwm_agents.policies.sure_rewards import sure_reward
 from lssvwm_agents.seeding import fold_in, generator
 from lssvwm_agents.trainers.distributed import Process
@@ -30,7 +38,7 @@ class ImaginedDynamics:
     Args:
         model: The world model.
         num_denoising_steps: Of every imagined frame.
-        noise: Source of the frames' noise.
+        noise: (H, R, C, h, w) of the frames, in their order; None with one denoising step.
         doubt: See :func:`sure_reward`.
     """
 
@@ -38,20 +46,34 @@ class ImaginedDynamics:
         self,
         model: WorldModel,
         num_denoising_steps: int = 1,
-        noise: torch.Generator | None = None,
+        noise: torch.Tensor | None = None,
         doubt: float = 0.0,
     ) -> None:
-        self.model, self.num_denoising_steps, self.noise = model, num_denoising_steps, noise
-        self.doubt = doubt
+        self.model, self.num_denoising_steps, self.doubt = model, num_denoising_steps, doubt
+        self._noise = None if noise is None else iter(noise.unbind())
 
     def step(self, state: WorldState, action: torch.Tensor) -> tuple[WorldState, Prediction]:
         """Imagine one frame."""
-        state, prediction = self.model.step(state, action, self.num_denoising_steps, self.noise)
+        noise = None if self._noise is None else next(self._noise)
+        state, prediction = self.model.step(state, action, self.num_denoising_steps, noise=noise)
         if self.doubt > 0:
             heads = self.model.heads
             reward = sure_reward(heads.reward(prediction.features), heads.two_hot.bins, self.doubt)
             prediction = dataclasses.replace(prediction, reward=reward)
         return state, prediction
+
+
+def _imagine(
+    model: WorldModel,
+    policy: ActorCritic,
+    training: PolicyTrainingConfig,
+    state: WorldState,
+    noise: torch.Tensor,
+    frame_noise: torch.Tensor | None,
+) -> ImaginedRollouts:
+    """Rollouts from forks of ``state``; one function, so that it can be captured as a CUDA graph."""
+    dynamics = ImaginedDynamics(model, training.num_denoising_steps, frame_noise, training.doubt)
+    return imagine_policy(dynamics, model.repeat(state, training.forks), policy.actor, noise)[1]
 
 
 class ImaginedUpdate:
@@ -65,7 +87,7 @@ class ImaginedUpdate:
         training: How long and how many.
         streams: Episodes of the policy's own, where a share of the rollouts starts; None for none.
         stream_share: That share.
-        stream_frames: Real frames that they move on by before an update.
+        stream_frames: Real frames that they move on by before a batch of rollouts.
     """
 
     def __init__(
@@ -83,29 +105,55 @@ class ImaginedUpdate:
         self.objective, self.training = objective, training
         self.streams, self.stream_frames = streams, stream_frames
         self.from_streams = 0 if streams is None else round(stream_share * training.starts)
+        imagine: Callable[..., ImaginedRollouts] = functools.partial(_imagine, model, policy, training)
+        self._imagine = CudaGraphs(imagine) if training.cuda_graph else imagine
+        self._held: tuple[int, ScoredBatch, dict[str, torch.Tensor]] | None = None
 
-    def __call__(self, update: int, seed: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    def __call__(self, update: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """The loss, and metrics; gradients stay in the policy's parameters."""
-        training = self.training
-        real: dict[str, torch.Tensor] = {}
-        with torch.no_grad():
-            if self.streams is not None:
-                earned = self.streams.advance(self.stream_frames)
-                real["real_reward"] = torch.tensor(earned, device=self.model.device)
-            state = self.model.repeat(self._starts(update), training.forks)
-        rows, width = state.batch_size, self.model.config.action_dim
-        device = self.model.device
-        noise = torch.randn(
-            (training.horizon, rows, width), generator=generator(device, seed, 0), device=device
-        )
-        dynamics = ImaginedDynamics(
-            self.model, training.num_denoising_steps, generator(device, seed, 1), training.doubt
-        )
-        loss, metrics = accumulate_gradients(dynamics, state, self.policy, noise, self.objective)
+        if self.objective.gradient == "dynamics":
+            state, noise, frame_noise, real = self._begin(update)
+            training = self.training
+            dynamics = ImaginedDynamics(self.model, training.num_denoising_steps, frame_noise, training.doubt)
+            forks = self.model.repeat(state, training.forks)
+            loss, metrics = accumulate_gradients(dynamics, forks, self.policy, noise, self.objective)
+            return loss, {**metrics, **real}
+        self.policy.slow_critic.update(self.objective.slow_decay)
+        number = update // self.training.reuse
+        if self._held is None or self._held[0] != number:
+            state, noise, frame_noise, real = self._begin(number)
+            with torch.no_grad():
+                rollouts = self._imagine(state.detach(), noise, frame_noise)
+            self._held = (number, score_batch(self.policy, rollouts, self.objective), real)
+        _, batch, real = self._held
+        loss, metrics = score_gradients(self.policy, batch, self.objective)
         return loss, {**metrics, **real}
 
+    @torch.no_grad()
+    def _begin(
+        self, batch: int
+    ) -> tuple[WorldState, torch.Tensor, torch.Tensor | None, dict[str, torch.Tensor]]:
+        """Starts of a batch of rollouts, not yet forked; noise of actions and frames; real rewards."""
+        training, device = self.training, self.model.device
+        real: dict[str, torch.Tensor] = {}
+        if self.streams is not None:
+            earned = self.streams.advance(self.stream_frames)
+            real["real_reward"] = torch.tensor(earned, device=device)
+        state, seed = self._starts(batch), fold_in(training.seed, 33, batch)
+        rows, horizon = state.batch_size * training.forks, training.horizon
+        noise = torch.randn(
+            (horizon, rows, self.model.config.action_dim),
+            generator=generator(device, seed, 0),
+            device=device,
+        )
+        if training.num_denoising_steps == 1:
+            return state, noise, None, real
+        shape = (horizon, rows, *self.model.config.tokenizer.latent_shape)
+        frame_noise = torch.randn(shape, generator=generator(device, seed, 1), device=device)
+        return state, noise, frame_noise, real
+
     def _starts(self, update: int) -> WorldState:
-        """Memories of the update's starts: of the pool, and of the policy's own episodes."""
+        """Memories that a batch starts from: of the pool, and of the policy's own episodes."""
         own = self.from_streams
         parts = []
         if self.training.starts > own:
@@ -150,8 +198,17 @@ def improve_policy(
         tensorboard: Whether to write TensorBoard files.
         make_streams: Begins episodes of the policy's own; a resumed run begins others.
         stream_share: Share of the starts that are drawn from them.
-        stream_frames: Real frames that they move on by before an update.
+        stream_frames: Real frames that they move on by before a batch of rollouts.
+
+    Raises:
+        ValueError: If a setting asks for what the gradient cannot have.
     """
+    if objective.gradient == "dynamics" and (training.reuse > 1 or training.cuda_graph):
+        raise ValueError(
+            "only rollouts of the score function can be reused or replayed as CUDA graphs: with "
+            f"gradient=dynamics leave reuse=1 and cuda_graph off, got {training.reuse} and "
+            f"{training.cuda_graph}."
+        )
     model.eval().requires_grad_(False)
     policy.log_entropy_weight.requires_grad_(objective.entropy_target > 0)
     streams = None if make_streams is None or stream_share == 0 else make_streams(policy)
@@ -162,8 +219,8 @@ def improve_policy(
     rows, frames = training.starts * training.forks, training.starts * training.forks * training.horizon
 
     def make_share(number: int, progress: float) -> Share:
-        arguments: tuple[Any, ...] = (number, fold_in(training.seed, 33, number))
-        return Share(arguments, rows, rows, frames, {})
+        imagined = frames if number % training.reuse == 0 else 0
+        return Share((number,), rows, rows, imagined, {})
 
     try:
         return loop.run(make_share, None, deadline)

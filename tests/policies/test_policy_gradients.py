@@ -8,6 +8,8 @@ from lssvwm_agents.policies.imagined_rollouts import imagine_policy
 from lssvwm_agents.policies.policy_gradients import (
     ActorCriticObjective,
     accumulate_gradients,
+    score_batch,
+    score_gradients,
     wanted_entropy,
 )
 from lssvwm_agents.policies.returns import lambda_return
@@ -120,6 +122,29 @@ def test_the_score_function_gradient_is_the_derivative_of_the_expected_return():
     accumulate_gradients(world, world.start(20000), policy, noise, objective)
     gradient = policy.actor.mlp.last.bias.grad * policy.scale()
     assert -float(gradient[1]) == pytest.approx(0.25 * 2.0, rel=0.05)
+
+
+def test_a_batch_teaches_no_more_once_the_policy_has_moved_by_the_clip():
+    """Payoffs 1 and 3, one batch for all updates: the second's probability stops near 1.2 times 0.5."""
+    world = Clock(1, lambda t, second: 1.0 + 2.0 * second)
+    objective = ActorCriticObjective(discount=1.0, entropy_weight=0.0, clip=0.2)
+    reached = []
+    for kept in (True, False):
+        policy = make_policy(TWO, 2, uniform_share=0.0)
+        optimizer = torch.optim.SGD(policy.actor.parameters(), lr=0.2)
+        batch = None
+        for update in range(60):
+            if batch is None or not kept:
+                noise = torch.randn(1, 4096, 2, generator=torch.Generator().manual_seed(update))
+                with torch.no_grad():
+                    _, rollouts = imagine_policy(world, world.start(4096), policy.actor, noise)
+                batch = score_batch(policy, rollouts, objective)
+            optimizer.zero_grad()
+            _, metrics = score_gradients(policy, batch, objective)
+            optimizer.step()
+        reached.append(second(policy, 0, 1))
+    assert reached[0] == pytest.approx(0.6, abs=0.08) and reached[1] > 0.9
+    assert metrics["clipped"] == 0  # a fresh batch is the policy's own
 
 
 def test_truncation_cuts_the_graph_and_leaves_the_rollouts_as_they_are():

@@ -162,6 +162,36 @@ def test_a_run_that_is_continued_is_the_run_made_at_once(tmp_path, models):
         assert torch.allclose(now[name], expected, atol=1e-6), name
 
 
+def test_one_batch_of_rollouts_serves_several_updates(tmp_path, models):
+    reused = recipe()
+    reused = dataclasses.replace(reused, training=dataclasses.replace(reused.training, reuse=2))
+    out = tmp_path / "run"
+    assert run_policy(reused, options(out, model=models[MAZE], tensorboard=False))
+    lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    trained = [line for line in lines if line["phase"] == "policy"]
+    earned = [line["imagined_return"] for line in trained]
+    assert earned[0] == earned[1] != earned[2]
+    assert [line["frames_per_second"] > 0 for line in trained] == [True, False, True]
+    result = json.loads((out / "evaluations" / "000.json").read_text())
+    assert result["streamed_frames"] == 2 * 3 * 4
+    through = dataclasses.replace(reused, objective=ActorCriticObjective("dynamics"))
+    with pytest.raises(ValueError, match="only rollouts of the score function can be reused"):
+        run_policy(through, options(tmp_path / "other", model=models[MAZE]))
+
+
+@pytest.mark.gpu
+def test_captured_rollouts_are_the_eager_ones(tmp_path, models):
+    learnt = []
+    for graph in (False, True):
+        one = recipe(streams=0)
+        training = dataclasses.replace(one.training, cuda_graph=graph, num_denoising_steps=2, reuse=2)
+        settings = options(tmp_path / str(graph), model=models[MAZE], tensorboard=False)
+        run_policy(dataclasses.replace(one, training=training), dataclasses.replace(settings, device="cuda"))
+        learnt.append(weights(tmp_path / str(graph)))
+    for name, expected in learnt[0].items():
+        assert torch.allclose(learnt[1][name], expected, atol=1e-4), name
+
+
 def test_a_stage_that_was_cut_off_is_done_again(tmp_path, models):
     out = tmp_path / "run"
     run = PolicyRun(recipe(), options(out, model=models[MAZE], tensorboard=False))
@@ -222,7 +252,8 @@ def test_the_whole_loop_collects_fits_improves_and_evaluates(tmp_path):
     from lssvwm_agents.data.store import EpisodeStore
 
     store = EpisodeStore.open(out / "episodes" / "all")
-    assert sorted(store.seeds.tolist()) == list(range(6))
+    seeds = sorted(store.seeds.tolist())
+    assert [seed - seeds[0] for seed in seeds] == list(range(6))
     assert EpisodeStore.open(out / "episodes" / "001").spec.policy == str(out / "policy")
     first, second = (load_model(out / "models" / f"00{i}") for i in (0, 1))
     assert not torch.equal(first.heads.reward[0].weight, second.heads.reward[0].weight)
