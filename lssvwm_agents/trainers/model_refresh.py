@@ -23,6 +23,7 @@ class RefreshConfig:
     Attributes:
         recipe: Of the world model: a name that `lssvwm train --recipe` takes.
         episodes: Real episodes collected in each iteration.
+        first_episodes: In the first iteration instead; 0 for as many as in the others.
         num_envs: Environments played side by side.
         env_kwargs: Keyword arguments of the environment, as JSON.
         first_policy: Who plays the first iteration: random, held_random, or a scripted policy of our mazes.
@@ -33,6 +34,7 @@ class RefreshConfig:
 
     recipe: str = "maze-tiny"
     episodes: int = 64
+    first_episodes: int = 0
     num_envs: int = 16
     env_kwargs: str = "{}"
     first_policy: str = "random"
@@ -44,7 +46,13 @@ class RefreshConfig:
         if self.recipe not in RECIPES:
             raise ValueError(f"`recipe` must be one of {', '.join(RECIPES)}, got {self.recipe!r}.")
         json_object(self.env_kwargs, "--refresh.env-kwargs")
-        for name, least in (("episodes", 2), ("num_envs", 1), ("first_updates", 0), ("updates", 1)):
+        for name, least in (
+            ("episodes", 2),
+            ("first_episodes", 0),
+            ("num_envs", 1),
+            ("first_updates", 0),
+            ("updates", 1),
+        ):
             if getattr(self, name) < least:
                 raise ValueError(f"`{name}` must be at least {least}, got {getattr(self, name)}.")
 
@@ -76,13 +84,16 @@ def collect_episodes(
     ours = env_id.startswith("lssvwm/RaycastMaze")
     if ours:
         kwargs["observation"] = "dict"  # a trained policy's memory needs the odometry
+    first = config.first_episodes or config.episodes
+    episodes = config.episodes if iteration > 0 else first
+    before = first + (iteration - 1) * config.episodes if iteration > 0 else 0
     part = collect(
         CollectConfig(
             env=env_id,
             policy=policy or config.first_policy,
-            episodes=config.episodes,
-            num_envs=min(config.num_envs, config.episodes),
-            seed=fold_in(seed, 36) % 2**30 + iteration * config.episodes,
+            episodes=episodes,
+            num_envs=min(config.num_envs, episodes),
+            seed=fold_in(seed, 36) % 2**30 + before,
             env_kwargs=kwargs,
             epsilon=config.epsilon if policy is not None else 0.0,
             device=device if ours else "cpu",

@@ -242,6 +242,7 @@ def test_the_whole_loop_collects_fits_improves_and_evaluates(tmp_path):
     refresh = RefreshConfig(
         recipe="maze-debug",
         episodes=3,
+        first_episodes=4,
         num_envs=2,
         env_kwargs=json.dumps({"max_episode_steps": 24}),
         first_updates=6,
@@ -253,12 +254,12 @@ def test_the_whole_loop_collects_fits_improves_and_evaluates(tmp_path):
 
     store = EpisodeStore.open(out / "episodes" / "all")
     seeds = sorted(store.seeds.tolist())
-    assert [seed - seeds[0] for seed in seeds] == list(range(6))
+    assert [seed - seeds[0] for seed in seeds] == list(range(7))
     assert EpisodeStore.open(out / "episodes" / "001").spec.policy == str(out / "policy")
     first, second = (load_model(out / "models" / f"00{i}") for i in (0, 1))
     assert not torch.equal(first.heads.reward[0].weight, second.heads.reward[0].weight)
     result = json.loads((out / "evaluations" / "001.json").read_text())
-    assert result["collected_frames"] == 6 * 25 and result["streamed_frames"] == 6 * 3 * 4
+    assert result["collected_frames"] == 7 * 25 and result["streamed_frames"] == 6 * 3 * 4
     policy = load_policy(out)
     with pytest.raises(ValueError, match="that it was trained in"):
         evaluate_policy(first, policy, recipe().evaluation, progress=False)
