@@ -296,6 +296,7 @@ def point_maze() -> Experiment:
             backbone=BackboneConfig(width=96, block_sizes=(1, 2, 1), window=4),
             proprio_dim=4,
             value_discount=0.95,
+            symlog_limit=5.0,  # at the goal an action of five steps pays nearly 5, twenty of them nearly 100
         ),
         # Ball and goal are a hundredth of a frame each: without this the tokenizer draws the empty maze.
         tokenizer_loss=TokenizerLossConfig(worst=1.0),

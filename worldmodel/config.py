@@ -246,6 +246,7 @@ class WorldModelConfig:
             transformer of that package gets what the layers read from memory; needs ``teacher_forcing``).
         transformer: Size of that transformer; unused with ``stream``.
         num_bins: Bins of the two-hot reward and value heads.
+        symlog_limit: How far they reach, in symlog: 4 for 53.6, 5 for 147.4; what lies beyond counts as that.
         value_head: Whether a head predicts the return-to-go of the policy that made the data.
         value_discount: Discount of that return, per frame.
         imagined_noise_level: Noise level told to the clean stream for imagined frames, in [0, 0.1].
@@ -265,6 +266,7 @@ class WorldModelConfig:
     denoiser: Denoiser = "stream"
     transformer: TransformerConfig = field(default_factory=TransformerConfig)
     num_bins: int = 41
+    symlog_limit: float = 4.0
     value_head: bool = True
     value_discount: float = 0.97
     imagined_noise_level: float = 0.0
@@ -310,6 +312,7 @@ class WorldModelConfig:
             "`num_bins` must be odd and at least 3",
             self.num_bins,
         )
+        _require(self.symlog_limit > 0, "`symlog_limit` must be positive", self.symlog_limit)
         _require(
             0.0 <= self.imagined_noise_level <= 0.1,
             "`imagined_noise_level` must be in [0, 0.1]",

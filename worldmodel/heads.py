@@ -14,8 +14,6 @@ from torch import nn
 from lssvwm_agents.worldmodel.config import Odometry
 from lssvwm_agents.worldmodel.odometry import OdometryHead
 
-SYMLOG_LIMIT = 4.0
-
 
 def symlog(x: torch.Tensor) -> torch.Tensor:
     """sign(x) log(1 + |x|)."""
@@ -28,13 +26,14 @@ def symexp(x: torch.Tensor) -> torch.Tensor:
 
 
 class TwoHot(nn.Module):
-    """A scalar as a distribution over ``num_bins`` bins in [-symexp(4), symexp(4)], about -53.6 to 53.6."""
+    """A scalar as a distribution over ``num_bins`` bins from -symexp(``limit``) to symexp(``limit``).
 
-    def __init__(self, num_bins: int) -> None:
+    What lies beyond counts as the last bin: 53.6 for a limit of 4, 147.4 for 5.
+    """
+
+    def __init__(self, num_bins: int, limit: float = 4.0) -> None:
         super().__init__()
-        self.register_buffer(
-            "bins", symexp(torch.linspace(-SYMLOG_LIMIT, SYMLOG_LIMIT, num_bins)), persistent=False
-        )
+        self.register_buffer("bins", symexp(torch.linspace(-limit, limit, num_bins)), persistent=False)
         self.bins: torch.Tensor
 
     def mean(self, logits: torch.Tensor) -> torch.Tensor:
@@ -69,9 +68,10 @@ class Heads(nn.Module):
         value: bool,
         odometry: Odometry = "vector",
         latent_dim: int = 0,
+        symlog_limit: float = 4.0,
     ) -> None:
         super().__init__()
-        self.two_hot = TwoHot(num_bins)
+        self.two_hot = TwoHot(num_bins, symlog_limit)
         hidden = feature_dim // 2
         self.reward = _mlp(feature_dim, hidden, num_bins)
         self.continuation = nn.Linear(feature_dim, 1)

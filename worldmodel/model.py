@@ -79,6 +79,7 @@ class WorldModel(
             config.value_head,
             config.odometry,
             math.prod(config.tokenizer.latent_shape) if config.sees_motion else 0,
+            config.symlog_limit,
         )
 
     @property

@@ -75,6 +75,11 @@ class LatentDataset:
         """Share of the frames after which the episode lasts long enough for a fair value target."""
         return float(self.value_valid.sum() / self.lengths.sum())
 
+    def share_beyond(self, limit: float) -> float:
+        """Share of the value targets that are larger than ``limit``, either way."""
+        targets = self.value[self.value_valid]
+        return float((targets.abs() > limit).float().mean()) if targets.numel() else 0.0
+
     @property
     def nbytes(self) -> int:
         """Bytes of all tensors."""

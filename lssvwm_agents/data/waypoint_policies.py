@@ -29,10 +29,10 @@ class Walker(Protocol):
 
 
 class PointMazeWaypoints:
-    """Goes to a PointMaze's goal or, one time in four, to a random cell; once there, to the next; with noise.
+    """Goes to a PointMaze's goal and stays or, one time in four, to a random cell and then on; with noise.
 
     Its noise lasts some steps, and how strong it is each episode draws anew: the episodes reach far and keep
-    bumping into walls.
+    bumping into walls. Most of them end at the goal, so that the value of being on the way there is plain.
     """
 
     ELSEWHERE = 0.25
@@ -56,6 +56,7 @@ class PointMazeWaypoints:
             self._slots[slot] = {
                 "draws": draws,
                 "cell": self._next_cell(draws),
+                "arrived": False,
                 "strength": draws.uniform(0.0, 1.0),
                 "noise": np.zeros(2),
             }
@@ -76,8 +77,9 @@ class PointMazeWaypoints:
     def _push(self, slot: dict[str, Any], state: NDArray[Any], goal: NDArray[Any]) -> NDArray[np.float64]:
         controller = self._controller
         target = goal if slot["cell"] is None else controller.middle(slot["cell"])
-        if np.linalg.norm(state[:2] - target) < self.REACHED:
-            slot["cell"] = self._next_cell(slot["draws"])
+        if np.linalg.norm(state[:2] - target) < self.REACHED and not slot["arrived"]:
+            before, slot["cell"] = slot["cell"], self._next_cell(slot["draws"])
+            slot["arrived"] = before is None and slot["cell"] is None
             target = goal if slot["cell"] is None else controller.middle(slot["cell"])
         fresh = slot["strength"] * slot["draws"].normal(size=2)
         slot["noise"] = self.NOISE_KEPT * slot["noise"] + np.sqrt(1 - self.NOISE_KEPT**2) * fresh

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,7 +27,7 @@ from lssvwm_agents.trainers.tokenizer_trainer import load_tokenizer, save_tokeni
 from lssvwm_agents.trainers.validation import ValidationSet
 from lssvwm_agents.trainers.world_model_trainer import build_world_model, train_world_model
 from lssvwm_agents.weights import load_model
-from lssvwm_agents.worldmodel import Tokenizer, WorldModel
+from lssvwm_agents.worldmodel import Tokenizer, WorldModel, WorldModelConfig
 
 _VALUE_FRAMES = 128
 FEW_VALUES = 0.1
@@ -146,13 +147,8 @@ def _run(
             f"data: {dataset.num_frames} frames, {dataset.nbytes / 2**20:.0f} MiB on {dataset.device}",
             flush=True,
         )
-        if store is not None and experiment.model.value_head and dataset.value_share < FEW_VALUES:
-            print(
-                f"warning: only {100 * dataset.value_share:.0f} % of the frames are followed by enough of "
-                f"their episode for a value of discount {experiment.model.value_discount}: record longer "
-                "episodes, or take a smaller --model.value-discount.",
-                flush=True,
-            )
+        if store is not None and experiment.model.value_head:
+            warn_of_values(dataset, experiment.model)
     model = build_world_model(experiment.model, tokenizer, experiment.training.seed, process.device, init)
     if process.is_main:
         count = sum(p.numel() for p in model.parameters())
@@ -176,6 +172,25 @@ def _run(
             f"weights: {options.out / 'model'}"
         )
     return options.out / "model"
+
+
+def warn_of_values(dataset: LatentDataset, config: WorldModelConfig) -> None:
+    """Say what the value head cannot learn from a store's episodes."""
+    if dataset.value_share < FEW_VALUES:
+        print(
+            f"warning: only {100 * dataset.value_share:.0f} % of the frames are followed by enough of "
+            f"their episode for a value of discount {config.value_discount}: record longer episodes, or take "
+            "a smaller --model.value-discount.",
+            flush=True,
+        )
+    limit = math.expm1(config.symlog_limit)
+    beyond = dataset.share_beyond(limit)
+    if beyond > 0:
+        print(
+            f"warning: {100 * beyond:.0f} % of the values are beyond {limit:.1f}, the largest that the heads "
+            f"can say, and count as that: raise --model.symlog-limit (now {config.symlog_limit}).",
+            flush=True,
+        )
 
 
 # --------------------------------------------------------------------------------------------- the tokenizer

@@ -191,6 +191,20 @@ def test_a_run_folder_belongs_to_one_experiment(tmp_path):
         claim(other, {})
 
 
+def test_values_beyond_what_the_heads_can_say_are_told(capsys):
+    from lssvwm_agents.data.latents import make_dataset
+    from lssvwm_agents.trainers.pipeline import warn_of_values
+    from lssvwm_agents.worldmodel import WorldModelConfig
+
+    rewards = torch.full((1, 200), 5.0)
+    none = torch.zeros(1, 200, 1)
+    data = make_dataset(none, none, None, rewards, torch.ones(1, 200), torch.tensor([200]), 0.95)
+    warn_of_values(data, WorldModelConfig(value_discount=0.95))
+    assert "100 % of the values are beyond 53.6" in capsys.readouterr().out  # 5 / (1 - 0.95) is nearly 100
+    warn_of_values(data, WorldModelConfig(value_discount=0.95, symlog_limit=5.0))
+    assert capsys.readouterr().out == ""
+
+
 def test_rows_share_a_batch():
     assert [Process(r, 3, CPU).rows(8) for r in range(3)] == [(0, 2), (2, 5), (5, 8)]
     with pytest.raises(ValueError, match="a row for each of 3 processes, got 2"):

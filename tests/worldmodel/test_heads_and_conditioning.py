@@ -4,6 +4,7 @@ import pytest
 import torch
 from worldmodel_builders import randomise
 
+from lssvwm_agents.worldmodel import WorldModel, WorldModelConfig
 from lssvwm_agents.worldmodel.conditioning import FrameConditioning
 from lssvwm_agents.worldmodel.heads import Heads, TwoHot, symexp, symlog
 from lssvwm_agents.worldmodel.noise import add_noise
@@ -38,6 +39,18 @@ def test_mean_of_bfloat16_logits_is_not_rounded():
     sharp = torch.full((41,), -20.0, dtype=torch.bfloat16)
     sharp[33] = 20.0
     assert float(two_hot.mean(sharp)) == pytest.approx(float(two_hot.bins[33]), rel=1e-4)
+
+
+def test_bins_reach_as_far_as_they_are_asked_to():
+    beyond = torch.tensor([100.0])
+    for limit, said in ((4.0, 53.598), (5.0, 100.0)):
+        two_hot = TwoHot(41, limit)
+        mean = two_hot.mean(two_hot.target(beyond).clamp(min=1e-30).log())
+        assert float(mean) == pytest.approx(said, rel=1e-4)
+    with pytest.raises(ValueError, match="`symlog_limit` must be positive, got 0"):
+        WorldModelConfig(symlog_limit=0.0)
+    model = WorldModel(WorldModelConfig(symlog_limit=5.0))
+    assert float(model.heads.two_hot.bins[-1]) == pytest.approx(147.41, rel=1e-4)
 
 
 def test_untrained_head_predicts_zero():
