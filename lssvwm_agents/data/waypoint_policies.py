@@ -33,11 +33,14 @@ class PointMazeWaypoints:
 
     Its noise lasts some steps, and how strong it is each episode draws anew: the episodes reach far and keep
     bumping into walls. Most of them end at the goal, so that the value of being on the way there is plain.
+    One in three begins by pushing straight at the goal, whatever lies between: who follows a reward that
+    grows as the crow flies ends at such walls, and what they are worth must be in the data.
     """
 
     ELSEWHERE = 0.25
     NOISE_KEPT = 0.8
     REACHED = 0.2  # metres
+    STRAIGHT, STRAIGHT_ACTIONS = 1 / 3, (5, 30)
 
     def __init__(self, envs: VectorEnv) -> None:
         """Play in ``envs``, which must be ``lssvwm/PointMaze`` environments with Dict observations."""
@@ -57,6 +60,7 @@ class PointMazeWaypoints:
                 "draws": draws,
                 "cell": self._next_cell(draws),
                 "arrived": False,
+                "straight": self._straight(draws),
                 "strength": draws.uniform(0.0, 1.0),
                 "noise": np.zeros(2),
             }
@@ -65,6 +69,10 @@ class PointMazeWaypoints:
         """A random cell, or None for the goal."""
         free = self._controller.free
         return free[int(draws.integers(len(free)))] if draws.random() < self.ELSEWHERE else None
+
+    def _straight(self, draws: np.random.Generator) -> int:
+        """Actions for which an episode pushes straight at the goal."""
+        return int(draws.integers(*self.STRAIGHT_ACTIONS)) if draws.random() < self.STRAIGHT else 0
 
     def act(self, envs: VectorEnv, observations: Any) -> NDArray[Any]:
         """Push each point."""
@@ -83,7 +91,11 @@ class PointMazeWaypoints:
             target = goal if slot["cell"] is None else controller.middle(slot["cell"])
         fresh = slot["strength"] * slot["draws"].normal(size=2)
         slot["noise"] = self.NOISE_KEPT * slot["noise"] + np.sqrt(1 - self.NOISE_KEPT**2) * fresh
-        push = np.clip(controller.force(state[:2], state[2:4], target), -1.0, 1.0)
+        if slot["straight"] > 0:
+            slot["straight"] -= 1
+            push = (goal - state[:2]) / max(float(np.abs(goal - state[:2]).max()), self.REACHED)
+        else:
+            push = np.clip(controller.force(state[:2], state[2:4], target), -1.0, 1.0)
         pushed: NDArray[np.float64] = push + slot["noise"]
         return pushed
 
