@@ -22,7 +22,7 @@ from lssvwm_agents.envs.raycast_render import render
 from lssvwm_agents.policies import imagine_policy, load_policy
 from lssvwm_agents.policies.sure_rewards import sure_reward
 from lssvwm_agents.report import run_info, write_json
-from lssvwm_agents.trainers.policy_trainer import ImaginedDynamics
+from lssvwm_agents.trainers.policy_trainer import ImaginedDynamics, frame_noise
 from lssvwm_agents.weights import load_model
 from lssvwm_agents.worldmodel import WorldModel, WorldState
 
@@ -61,7 +61,9 @@ def compare(args: argparse.Namespace, steps: int) -> dict[str, Any]:
     noise = torch.randn(
         args.horizon, len(rows), config.action_size, generator=torch.Generator().manual_seed(0)
     )
-    dynamics = ImaginedDynamics(model, steps, torch.Generator().manual_seed(1))
+    dynamics = ImaginedDynamics(
+        model, steps, frame_noise(model, steps, args.horizon, len(rows), torch.Generator().manual_seed(1))
+    )
     _, rollouts = imagine_policy(dynamics, model.repeat(world, args.forks), policy.actor, noise)
     state, paid = state.select(rows), []
     for t in range(1, args.horizon + 1):

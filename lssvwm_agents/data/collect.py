@@ -44,8 +44,8 @@ class CollectConfig:
         frame_size: Edge of the recorded frames in pixels; None keeps the size of image observations, and
             takes 64 for rendered frames.
         processes: Each environment in a process of its own: for slow ones, such as those drawn by MuJoCo.
-        device: Where our mazes are stepped and drawn, and a trained policy remembers; other environments have
-            no choice, and take ``cpu``.
+        device: Where our mazes are stepped and drawn, and a trained policy that plays them remembers; with
+            other environments there is no choice but ``cpu``.
     """
 
     env: str

@@ -7,7 +7,7 @@ from torch import nn
 from torch.func import functional_call
 
 from lssvwm_agents.policies.actors import Mlp
-from lssvwm_agents.worldmodel.heads import TwoHot, symexp
+from lssvwm_agents.worldmodel.heads import TwoHot
 
 
 class Critic(nn.Module):
@@ -40,8 +40,7 @@ class Critic(nn.Module):
                 f"got {num_bins} and {symlog_limit}."
             )
         self.mlp = Mlp(feature_dim, hidden, num_layers, num_bins)
-        self.two_hot = TwoHot(num_bins)
-        self.two_hot.bins = symexp(torch.linspace(-symlog_limit, symlog_limit, num_bins))
+        self.two_hot = TwoHot(num_bins, symlog_limit)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """(..., F) -> (...) expected return after the frame."""

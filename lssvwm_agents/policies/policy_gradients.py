@@ -41,8 +41,8 @@ class ActorCriticObjective:
         gradient: ``score_function`` or ``dynamics``.
         discount: Of rewards, per frame.
         lam: Of the lambda-returns: 0 trusts the critic, 1 the imagined rewards.
-        clip: ``score_function``, where a batch serves several updates: how far an action's probability may
-            move, as a share of what it was when the batch was imagined.
+        clip: ``score_function``, where a batch serves several updates: beyond this share of what an action's
+            probability was when the batch was imagined, moving it further earns nothing.
         truncation: ``dynamics``: frames after which back-propagation through the state is cut.
         entropy_weight: Worth of a nat of entropy, in units of the scaled return; the start of the search
             with an ``entropy_target``.

@@ -26,7 +26,7 @@ class RefreshConfig:
         first_episodes: In the first iteration instead; 0 for as many as in the others.
         num_envs: Environments played side by side.
         env_kwargs: Keyword arguments of the environment, as JSON.
-        first_policy: Who plays the first iteration: random, held_random, or a scripted policy of our mazes.
+        first_policy: Who plays the first iteration: a name that ``lssvwm collect --policy`` takes.
         epsilon: Probability, at each move of the trained policy, of a random action instead of its own.
         first_updates: Updates of the first fit; 0 for the recipe's.
         updates: Updates of every later one, which begins at the weights before.

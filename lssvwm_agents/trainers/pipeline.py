@@ -187,7 +187,7 @@ def warn_of_values(dataset: LatentDataset, config: WorldModelConfig) -> None:
     beyond = dataset.share_beyond(limit)
     if beyond > 0:
         print(
-            f"warning: {100 * beyond:.0f} % of the values are beyond {limit:.1f}, the largest that the heads "
+            f"warning: {100 * beyond:.1f} % of the values are beyond {limit:.1f}, the largest that the heads "
             f"can say, and count as that: raise --model.symlog-limit (now {config.symlog_limit}).",
             flush=True,
         )

@@ -65,11 +65,11 @@ class PolicyTrainingConfig(OptimizationConfig):
     Attributes:
         updates: Optimiser steps of one iteration; then the policy is evaluated.
         horizon: Frames of each imagined rollout.
-        starts: Starts of an update; with the mean future, forks of a start differ by their actions alone.
+        starts: Of a batch of rollouts; with the mean future, forks of a start differ by their actions alone.
         forks: Rollouts from each start; they share the memory of the past.
         num_denoising_steps: Of every imagined frame: 1 is the mean of what may come, 8 or more are samples.
         reuse: Updates in a row that learn from one batch of rollouts, by the score function: imagining is
-            what takes the time.
+            what takes the time. It divides ``updates``.
         doubt: Rewards count as far as the model is sure of them: shrunk towards 0 by so many standard
             deviations of their predicted distribution; 0 for the plain mean.
     """
@@ -98,6 +98,8 @@ class PolicyTrainingConfig(OptimizationConfig):
         for name in ("horizon", "starts", "forks", "num_denoising_steps", "reuse"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
+        if self.updates % self.reuse:
+            raise ValueError(f"`reuse` must divide `updates`={self.updates}, got {self.reuse}.")
 
 
 @dataclass(frozen=True)
@@ -203,3 +205,12 @@ class PolicyRecipe:
     starts: StartsConfig = field(default_factory=StartsConfig)
     evaluation: PolicyEvaluationConfig = field(default_factory=PolicyEvaluationConfig)
     sb3: SB3Config = field(default_factory=SB3Config)
+
+    def __post_init__(self) -> None:
+        training = self.training
+        if self.objective.gradient == "dynamics" and (training.reuse > 1 or training.cuda_graph):
+            raise ValueError(
+                "only rollouts of the score function can be reused or replayed as CUDA graphs: with "
+                f"gradient=dynamics leave reuse=1 and cuda_graph off, got {training.reuse} and "
+                f"{training.cuda_graph}."
+            )

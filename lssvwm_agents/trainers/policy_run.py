@@ -33,6 +33,13 @@ from lssvwm_agents.worldmodel import WorldModel
 
 STAGES = ("collect", "fit", "improve", "evaluate")
 
+SETTING_DEFAULTS: dict[str, Any] = {
+    "recipe": dataclasses.asdict(PolicyRecipe()),
+    "store": None,
+    "refresh": dataclasses.asdict(RefreshConfig()),
+}
+"""What settings are that a run of an earlier version knew nothing of (see :func:`claim`)."""
+
 
 @dataclass(frozen=True)
 class PolicyRunOptions:
@@ -80,6 +87,13 @@ class PolicyRun:
             raise UserError(f"`iterations` must be at least 1, got {options.iterations}.")
         if options.model is None and not options.env:
             raise UserError("say which environment to train in (--env), or which world model (--model).")
+        training = recipe.training
+        if options.algo != "actor-critic" and (training.reuse > 1 or training.cuda_graph):
+            raise UserError(
+                "`training.reuse` and `training.cuda_graph` are of the actor-critic: with "
+                f"--algo {options.algo} leave them at 1 and off, got {training.reuse} and "
+                f"{training.cuda_graph}."
+            )
         if options.store is not None:
             if options.model is None:
                 raise UserError(
@@ -101,6 +115,7 @@ class PolicyRun:
                 "store": None if options.store is None else str(options.store),
                 "refresh": dataclasses.asdict(options.refresh) if options.model is None else None,
             },
+            SETTING_DEFAULTS,
         )
 
     # --- what is done -----------------------------------------------------------------------------

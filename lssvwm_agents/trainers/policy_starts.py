@@ -16,14 +16,14 @@ from lssvwm_agents.worldmodel import WorldModel, WorldState
 
 
 class StartPool:
-    """Holds memories to start from; what it holds at an update depends on seed and update alone.
+    """Holds memories to start from; what it holds at a batch depends on seed and batch alone.
 
     Args:
         model: The world model whose memories they are.
         sources: Where real contexts come from; blocks take turns among them.
         size: Starts held, rounded up to whole blocks.
         block: Starts made at a time.
-        refresh_every: Updates after which the oldest block is made anew; 0 for never.
+        refresh_every: Batches after which the oldest block is made anew; 0 for never.
         seed: Names the contexts; their mazes are never those of an evaluation.
     """
 
@@ -50,7 +50,7 @@ class StartPool:
         return self._block * len(self._blocks)
 
     def draw(self, update: int, count: int) -> WorldState:
-        """Memories of ``count`` starts of update ``update``."""
+        """Memories of ``count`` starts of the batch with number ``update``."""
         self._renew(update)
         noise = generator("cpu", self._seed, 31, update)
         chosen = torch.randint(self.size, (count,), generator=noise).sort().values
@@ -64,7 +64,7 @@ class StartPool:
         return state
 
     def features(self, update: int) -> torch.Tensor:
-        """(size, F) of all starts held at an update."""
+        """(size, F) of all starts held at a batch."""
         self._renew(update)
         return torch.cat([block.features for block in self._blocks if block is not None])
 

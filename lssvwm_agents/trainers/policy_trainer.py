@@ -63,16 +63,26 @@ class ImaginedDynamics:
         return state, prediction
 
 
+def frame_noise(
+    model: WorldModel, num_denoising_steps: int, horizon: int, rows: int, noise: torch.Generator
+) -> torch.Tensor | None:
+    """(H, R, C, h, w) noise of a batch's frames, on the generator's device; None for mean futures."""
+    if num_denoising_steps == 1:
+        return None
+    shape = (horizon, rows, *model.config.tokenizer.latent_shape)
+    return torch.randn(shape, generator=noise, device=noise.device)
+
+
 def _imagine(
     model: WorldModel,
     policy: ActorCritic,
     training: PolicyTrainingConfig,
     state: WorldState,
     noise: torch.Tensor,
-    frame_noise: torch.Tensor | None,
+    of_frames: torch.Tensor | None,
 ) -> ImaginedRollouts:
     """Rollouts from forks of ``state``; one function, so that it can be captured as a CUDA graph."""
-    dynamics = ImaginedDynamics(model, training.num_denoising_steps, frame_noise, training.doubt)
+    dynamics = ImaginedDynamics(model, training.num_denoising_steps, of_frames, training.doubt)
     return imagine_policy(dynamics, model.repeat(state, training.forks), policy.actor, noise)[1]
 
 
@@ -112,18 +122,18 @@ class ImaginedUpdate:
     def __call__(self, update: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """The loss, and metrics; gradients stay in the policy's parameters."""
         if self.objective.gradient == "dynamics":
-            state, noise, frame_noise, real = self._begin(update)
+            state, noise, of_frames, real = self._begin(update)
             training = self.training
-            dynamics = ImaginedDynamics(self.model, training.num_denoising_steps, frame_noise, training.doubt)
+            dynamics = ImaginedDynamics(self.model, training.num_denoising_steps, of_frames, training.doubt)
             forks = self.model.repeat(state, training.forks)
             loss, metrics = accumulate_gradients(dynamics, forks, self.policy, noise, self.objective)
             return loss, {**metrics, **real}
         self.policy.slow_critic.update(self.objective.slow_decay)
         number = update // self.training.reuse
         if self._held is None or self._held[0] != number:
-            state, noise, frame_noise, real = self._begin(number)
+            state, noise, of_frames, real = self._begin(number)
             with torch.no_grad():
-                rollouts = self._imagine(state.detach(), noise, frame_noise)
+                rollouts = self._imagine(state.detach(), noise, of_frames)
             self._held = (number, score_batch(self.policy, rollouts, self.objective), real)
         _, batch, real = self._held
         loss, metrics = score_gradients(self.policy, batch, self.objective)
@@ -146,11 +156,10 @@ class ImaginedUpdate:
             generator=generator(device, seed, 0),
             device=device,
         )
-        if training.num_denoising_steps == 1:
-            return state, noise, None, real
-        shape = (horizon, rows, *self.model.config.tokenizer.latent_shape)
-        frame_noise = torch.randn(shape, generator=generator(device, seed, 1), device=device)
-        return state, noise, frame_noise, real
+        of_frames = frame_noise(
+            self.model, training.num_denoising_steps, horizon, rows, generator(device, seed, 1)
+        )
+        return state, noise, of_frames, real
 
     def _starts(self, update: int) -> WorldState:
         """Memories that a batch starts from: of the pool, and of the policy's own episodes."""
@@ -186,6 +195,9 @@ def improve_policy(
 ) -> LoopResult:
     """Improve ``policy`` until it has had ``training.updates`` updates in all; resumes where it was.
 
+    A run that was stopped between two updates from one batch imagines that batch anew, with the policy as it
+    then is.
+
     Args:
         model: The world model; its parameters are frozen.
         policy: On the model's device; if the run has a checkpoint, it takes the place of these weights.
@@ -199,16 +211,7 @@ def improve_policy(
         make_streams: Begins episodes of the policy's own; a resumed run begins others.
         stream_share: Share of the starts that are drawn from them.
         stream_frames: Real frames that they move on by before a batch of rollouts.
-
-    Raises:
-        ValueError: If a setting asks for what the gradient cannot have.
     """
-    if objective.gradient == "dynamics" and (training.reuse > 1 or training.cuda_graph):
-        raise ValueError(
-            "only rollouts of the score function can be reused or replayed as CUDA graphs: with "
-            f"gradient=dynamics leave reuse=1 and cuda_graph off, got {training.reuse} and "
-            f"{training.cuda_graph}."
-        )
     model.eval().requires_grad_(False)
     policy.log_entropy_weight.requires_grad_(objective.entropy_target > 0)
     streams = None if make_streams is None or stream_share == 0 else make_streams(policy)

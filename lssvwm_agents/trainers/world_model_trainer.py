@@ -30,16 +30,21 @@ def build_world_model(
 ) -> WorldModel:
     """A world model with a trained, frozen tokenizer inside; the rest is fresh, or that of ``init``.
 
-    Visual odometry may be had by one of the two alone: it is then fresh, or left behind.
+    Visual odometry may be had by one of the two alone: it is then fresh, or left behind. Heads of reward and
+    value whose bins mean other numbers (``symlog_limit``) are fresh.
     """
     torch.manual_seed(fold_in(seed, 4))
     model = WorldModel(config)
     if init is not None:
         weights, own = init.state_dict(), model.state_dict()
+        fresh: tuple[str, ...] = ()
         if init.config.sees_motion != config.sees_motion:
-            seeing = "heads.visual_odometry."
-            weights = {name: value for name, value in weights.items() if not name.startswith(seeing)}
-            weights |= {name: value for name, value in own.items() if name.startswith(seeing)}
+            fresh += ("heads.visual_odometry.",)
+        if init.config.symlog_limit != config.symlog_limit:
+            fresh += ("heads.reward.", "heads.value.")
+        if fresh:
+            weights = {name: value for name, value in weights.items() if not name.startswith(fresh)}
+            weights |= {name: value for name, value in own.items() if name.startswith(fresh)}
         model.load_state_dict(weights)
     model.tokenizer.load_state_dict(tokenizer.state_dict())
     model.tokenizer.requires_grad_(False)

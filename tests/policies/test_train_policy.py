@@ -16,6 +16,7 @@ from lssvwm_agents.evaluate.policy_play import Played
 from lssvwm_agents.policies.actor_critic import load_policy
 from lssvwm_agents.policies.policy_gradients import ActorCriticObjective
 from lssvwm_agents.policies.sure_rewards import sure_reward
+from lssvwm_agents.seeding import fold_in
 from lssvwm_agents.trainers.model_refresh import RefreshConfig
 from lssvwm_agents.trainers.policy_algorithms import World
 from lssvwm_agents.trainers.policy_config import (
@@ -164,19 +165,23 @@ def test_a_run_that_is_continued_is_the_run_made_at_once(tmp_path, models):
 
 def test_one_batch_of_rollouts_serves_several_updates(tmp_path, models):
     reused = recipe()
-    reused = dataclasses.replace(reused, training=dataclasses.replace(reused.training, reuse=2))
+    four = dataclasses.replace(reused.training, updates=4, reuse=2)
+    reused = dataclasses.replace(reused, training=four)
     out = tmp_path / "run"
     assert run_policy(reused, options(out, model=models[MAZE], tensorboard=False))
     lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     trained = [line for line in lines if line["phase"] == "policy"]
     earned = [line["imagined_return"] for line in trained]
-    assert earned[0] == earned[1] != earned[2]
-    assert [line["frames_per_second"] > 0 for line in trained] == [True, False, True]
+    assert earned[0] == earned[1] != earned[2] == earned[3]
+    assert [line["frames_per_second"] > 0 for line in trained] == [True, False, True, False]
     result = json.loads((out / "evaluations" / "000.json").read_text())
     assert result["streamed_frames"] == 2 * 3 * 4
-    through = dataclasses.replace(reused, objective=ActorCriticObjective("dynamics"))
     with pytest.raises(ValueError, match="only rollouts of the score function can be reused"):
-        run_policy(through, options(tmp_path / "other", model=models[MAZE]))
+        dataclasses.replace(reused, objective=ActorCriticObjective("dynamics"))
+    with pytest.raises(ValueError, match="`reuse` must divide `updates`=4, got 3"):
+        dataclasses.replace(four, reuse=3)
+    with pytest.raises(UserError, match="are of the actor-critic"):
+        PolicyRun(reused, options(tmp_path / "other", algo="ppo", model=models[MAZE]))
 
 
 @pytest.mark.gpu
@@ -184,7 +189,9 @@ def test_captured_rollouts_are_the_eager_ones(tmp_path, models):
     learnt = []
     for graph in (False, True):
         one = recipe(streams=0)
-        training = dataclasses.replace(one.training, cuda_graph=graph, num_denoising_steps=2, reuse=2)
+        training = dataclasses.replace(
+            one.training, updates=4, cuda_graph=graph, num_denoising_steps=2, reuse=2
+        )
         settings = options(tmp_path / str(graph), model=models[MAZE], tensorboard=False)
         run_policy(dataclasses.replace(one, training=training), dataclasses.replace(settings, device="cuda"))
         learnt.append(weights(tmp_path / str(graph)))
@@ -254,7 +261,7 @@ def test_the_whole_loop_collects_fits_improves_and_evaluates(tmp_path):
 
     store = EpisodeStore.open(out / "episodes" / "all")
     seeds = sorted(store.seeds.tolist())
-    assert [seed - seeds[0] for seed in seeds] == list(range(7))
+    assert seeds == [fold_in(0, 36) % 2**30 + i for i in range(7)]
     assert EpisodeStore.open(out / "episodes" / "001").spec.policy == str(out / "policy")
     first, second = (load_model(out / "models" / f"00{i}") for i in (0, 1))
     assert not torch.equal(first.heads.reward[0].weight, second.heads.reward[0].weight)

@@ -200,7 +200,7 @@ def test_values_beyond_what_the_heads_can_say_are_told(capsys):
     none = torch.zeros(1, 200, 1)
     data = make_dataset(none, none, None, rewards, torch.ones(1, 200), torch.tensor([200]), 0.95)
     warn_of_values(data, WorldModelConfig(value_discount=0.95))
-    assert "100 % of the values are beyond 53.6" in capsys.readouterr().out  # 5 / (1 - 0.95) is nearly 100
+    assert "100.0 % of the values are beyond 53.6" in capsys.readouterr().out  # 5 / (1 - 0.95) is nearly 100
     warn_of_values(data, WorldModelConfig(value_discount=0.95, symlog_limit=5.0))
     assert capsys.readouterr().out == ""
 
