@@ -34,3 +34,17 @@ def test_weights_with_and_without_visual_odometry_start_each_other(seeing):
     for name, parameter in model.named_parameters():
         assert name.startswith("heads.visual_odometry.") or torch.equal(parameter, kept[name])
     assert (model.heads.visual_odometry is not None) == seeing
+
+
+def test_heads_whose_bins_would_mean_other_numbers_begin_anew():
+    base = with_maze(maze_debug()).model
+    torch.manual_seed(1)
+    start = WorldModel(base)
+    with torch.no_grad():
+        for parameter in start.heads.parameters():
+            parameter.add_(0.1)
+    model = build_world_model(replace(base, symlog_limit=5.0), start.tokenizer, 0, "cpu", start)
+    kept = dict(start.named_parameters())
+    anew = {name for name, p in model.named_parameters() if not torch.equal(p, kept[name])}
+    assert anew and all(name.startswith(("heads.reward.", "heads.value.")) for name in anew)
+    assert not model.heads.reward[-1].weight.any()
