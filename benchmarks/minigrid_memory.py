@@ -136,7 +136,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--model", required=True, help="a run of `lssvwm train --recipe minigrid-memory`, or the shipped minigrid-memory")
+    parser.add_argument("--model", required=True, help="minigrid-memory, or a run of that recipe")
     parser.add_argument("--episodes", type=int, default=100)
     parser.add_argument("--cut", type=int, default=6, help="frames that the control observes")
     parser.add_argument("--context", type=int, default=30, help="real frames before others are imagined")
