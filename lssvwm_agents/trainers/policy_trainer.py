@@ -161,17 +161,17 @@ class ImaginedUpdate:
         )
         return state, noise, of_frames, real
 
-    def _starts(self, update: int) -> WorldState:
+    def _starts(self, batch: int) -> WorldState:
         """Memories that a batch starts from: of the pool, and of the policy's own episodes."""
         own = self.from_streams
         parts = []
         if self.training.starts > own:
-            parts.append(self.pool.draw(update, self.training.starts - own))
+            parts.append(self.pool.draw(batch, self.training.starts - own))
         if own:
             assert self.streams is not None
             world = self.streams.world
             order = torch.randperm(
-                world.batch_size, generator=generator("cpu", self.training.seed, 34, update)
+                world.batch_size, generator=generator("cpu", self.training.seed, 34, batch)
             )
             rows = order.repeat(-(-own // len(order)))[:own]
             parts.append(world.select(rows.to(self.model.device)))
