@@ -2,8 +2,10 @@
 
     python benchmarks/paired_differences.py RECORD --ours cem --theirs "cem/other model"
 
-Takes records of `lssvwm evaluate planning` and of `cue_planning.py`. With several pairs, the last line is the
-mean over pairs in each episode. Intervals are Student's t over episodes, 95 %.
+Takes records of `lssvwm evaluate planning`, with either task, and of `cue_planning.py`; the others may stand
+in a record of their own, of the same seed. Of recall, what is compared is whether the target was touched;
+`--within` counts only touches within so many moves. With several pairs, the last line is the mean over pairs
+in each episode. Intervals are Student's t over episodes, 95 %.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tyro
@@ -23,33 +26,61 @@ class Args:
     """What to compare."""
 
     record: tyro.conf.Positional[Path]
-    """A record whose contenders each hold their `episodes`."""
+    """A record whose contenders each hold their `episodes`, or their `first_touch`."""
     ours: tuple[str, ...]
     """Contenders."""
     theirs: tuple[str, ...]
     """As many others, each to be subtracted."""
+    their_record: Path | None = None
+    """Where the others stand, if not in the same record."""
+    within: int | None = None
+    """Recall: moves within which a target is to be touched; by default all that were played."""
+
+
+def scores_of(path: Path, names: tuple[str, ...], within: int | None) -> tuple[dict[str, np.ndarray], Any]:
+    """What each contender scored in every episode, and what names the episodes.
+
+    Raises:
+        ValueError: If a name is not in the record, or ``within`` is given for another task than recall.
+    """
+    record = json.loads(path.read_text())
+    found = record.get("planners") or record.get("contenders") or {}
+    scores = {}
+    for name in names:
+        if name not in found:
+            raise ValueError(f"`{path}` holds {', '.join(found) or 'no contenders'}, got {name!r}.")
+        touches = found[name].get("first_touch")
+        if touches is None and within is not None:
+            raise ValueError(f"`within` is of recall's moves; `{path}` holds no `first_touch`.")
+        if touches is None:
+            scores[name] = np.asarray(found[name]["episodes"], np.float64)
+        else:
+            moves = np.asarray(touches)
+            scores[name] = ((moves > 0) & (moves <= (within or moves.max(initial=0)))).astype(np.float64)
+    return scores, (record.get("cases", record.get("seed")), record.get("look_around"))
 
 
 def differences(args: Args) -> dict[str, tuple[float, float, float]]:
     """Mean, low and high of each pair's difference, and of their mean.
 
     Raises:
-        ValueError: If the names do not pair up or are not in the record.
+        ValueError: If the names do not pair up or are not in the records, or these are of other episodes.
     """
     if len(args.ours) != len(args.theirs):
         raise ValueError(f"`ours` and `theirs` must be as many, got {len(args.ours)} and {len(args.theirs)}.")
-    record = json.loads(args.record.read_text())
-    found = record.get("planners") or record.get("contenders") or {}
-    for name in (*args.ours, *args.theirs):
-        if name not in found:
-            raise ValueError(f"`{args.record}` holds {', '.join(found) or 'no contenders'}, got {name!r}.")
-    scores = {name: np.asarray(one["episodes"], np.float64) for name, one in found.items()}
+    ours, episodes = scores_of(args.record, args.ours, args.within)
+    theirs, others = scores_of(args.their_record or args.record, args.theirs, args.within)
+    if episodes != others:
+        raise ValueError(f"`{args.their_record}` is of other episodes than `{args.record}`.")
     pairs = {
-        f"{one} - {other}": scores[one] - scores[other]
+        f"{one} - {other}": ours[one] - theirs[other]
         for one, other in zip(args.ours, args.theirs, strict=True)
     }
     if len(pairs) > 1:
-        for name, names in (("mean of ours", args.ours), ("mean of theirs", args.theirs)):
+        for name, names, scores in (
+            ("mean of ours", args.ours, ours),
+            ("mean of theirs", args.theirs, theirs),
+        ):
             pairs[name] = np.mean([scores[one] for one in names], axis=0)
         pairs["mean of ours - mean of theirs"] = pairs["mean of ours"] - pairs["mean of theirs"]
     return {name: mean_ci95(values.tolist()) for name, values in pairs.items()}

@@ -39,3 +39,22 @@ def test_differences_are_paired_by_episode(load, tmp_path):
         paired.differences(paired.Args(path, ("a",), ("d",)))
     with pytest.raises(ValueError, match="must be as many, got 1 and 2"):
         paired.differences(paired.Args(path, ("a",), ("b", "c")))
+
+
+def test_recall_is_compared_across_records(load, tmp_path):
+    paired = load("paired_differences")
+    touches = {"ours": [40, 0, 90, 20], "theirs": [50, 0, 0, 80]}
+    cases = {"seeds": [1, 2, 3, 4]}
+    for name, moves in touches.items():
+        record = {"contenders": {"cem": {"first_touch": moves}}, "cases": cases}
+        (tmp_path / name).write_text(json.dumps(record))
+
+    def found(within=None):
+        args = paired.Args(tmp_path / "ours", ("cem",), ("cem",), tmp_path / "theirs", within)
+        return paired.differences(args)["cem - cem"][0]
+
+    assert found() == 0.25  # of four targets three were touched, and two
+    assert found(45) == 0.5
+    (tmp_path / "theirs").write_text(json.dumps({**record, "cases": {"seeds": [5]}}))
+    with pytest.raises(ValueError, match="is of other episodes than"):
+        found()

@@ -122,6 +122,8 @@ def test_the_command_writes_the_result_of_record(
     assert result["cases"]["shortest"][0] >= 30 and result["model_sha256"] and result["command"]
     printed = capsys.readouterr().out
     assert "cem/last 12" in printed and "moves/least" in printed
+    assert cli.main([*words.split(), "--memory-cut", "0", *FLAGS]) == 0
+    assert "cem/last" not in capsys.readouterr().out
     assert cli.main([*words.replace("230", "100").split(), *FLAGS]) == 2
     assert "`look_around` must be more than the 200 frames" in capsys.readouterr().err
 

@@ -45,7 +45,7 @@ class EvaluatePlanningArgs:
     """Moves that count; 250, or 150 for recall."""
     memory_cut: int | None = None
     """Control: each plan starts from a memory of only the last so many frames. Recall has it beside the whole
-    memory, with 12 frames by default."""
+    memory, with 12 frames by default; 0 for no such control, as with a model without memory."""
     envs_at_once: int = 32
     """Mazes played side by side."""
     allow_other_env: bool = False
@@ -118,7 +118,7 @@ def _score(
         args.seed,
         look_around_moves=96 if args.look_around is None else args.look_around,
         steps=250 if args.steps is None else args.steps,
-        memory_frames=args.memory_cut,
+        memory_frames=args.memory_cut or None,
         **_shared(args, other, finished),
     )
     print(f"{'policy':<28}{'mean':>8}   95 % interval")
@@ -145,7 +145,7 @@ def _recall(
         args.seed,
         look_around_moves=300 if args.look_around is None else args.look_around,
         steps=150 if args.steps is None else args.steps,
-        memory_cut=12 if args.memory_cut is None else args.memory_cut,
+        memory_cut=12 if args.memory_cut is None else args.memory_cut or None,
         **_shared(args, other, finished),
     )
     ago, moves = result["cases"]["frames_ago"], result["cases"]["shortest"]
