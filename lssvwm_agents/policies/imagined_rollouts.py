@@ -60,6 +60,12 @@ class ImaginedRollouts:
     reward: torch.Tensor
     continuation: torch.Tensor
 
+    def detach(self) -> ImaginedRollouts:
+        """The same, cut from the autograd graph."""
+        return ImaginedRollouts(
+            self.features.detach(), self.actions.detach(), self.reward.detach(), self.continuation.detach()
+        )
+
 
 def imagine_policy(
     dynamics: FeatureDynamics, state: FeatureState, actor: FeaturePolicy, noise: torch.Tensor

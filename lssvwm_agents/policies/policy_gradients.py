@@ -8,7 +8,8 @@ nothing more (PPO, Schulman et al. 2017). In the first of them that is the plain
 ``dynamics``: the return is differentiated through rewards, values, frames and actions, back to the policy
 (DreamerV2; SHAC, Xu et al. 2022, for the truncation). Less noise where the simulator is smooth. After every
 ``truncation`` frames the state is cut from the graph and a slow critic says what follows, so that memory and
-exploding gradients are bounded whatever the horizon.
+exploding gradients are bounded whatever the horizon. The critic may learn on from the same rollouts for some
+updates, so that it keeps up with the policy whose future it tells (SHAC, section 3.2).
 
 Legend: ``R`` rollouts, ``H`` imagined frames, ``T = H + 1``, ``A`` action width, ``F`` features.
 """
@@ -102,9 +103,12 @@ def accumulate_gradients(
     Returns:
         The loss (), and () metrics by name.
     """
+    if objective.gradient == "dynamics":
+        return dynamics_gradients(dynamics, state, policy, noise, objective)[:2]
     policy.slow_critic.update(objective.slow_decay)
-    kind = _score_function if objective.gradient == "score_function" else _through_dynamics
-    return kind(dynamics, state.detach(), policy, noise, objective)
+    with torch.no_grad():
+        _, rollouts = imagine_policy(dynamics, state.detach(), policy.actor, noise)
+    return score_gradients(policy, score_batch(policy, rollouts, objective), objective)
 
 
 @dataclass(frozen=True)
@@ -175,29 +179,43 @@ def score_gradients(
     return loss.detach(), {**metrics, "clipped": (ratio_RH != clipped_RH).float().mean().detach()}
 
 
-def _score_function(
+@dataclass(frozen=True)
+class Span:
+    """A stretch of rollouts between two cuts, for the critic to learn from; nothing has a gradient.
+
+    Attributes:
+        rollouts: The stretch.
+        reach: (R, H) share of the rollout that still goes on.
+    """
+
+    rollouts: ImaginedRollouts
+    reach: torch.Tensor
+
+
+def dynamics_gradients(
     dynamics: FeatureDynamics,
     state: FeatureState,
     policy: ActorCritic,
     noise: torch.Tensor,
     objective: ActorCriticObjective,
-) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    with torch.no_grad():
-        _, rollouts = imagine_policy(dynamics, state, policy.actor, noise)
-    return score_gradients(policy, score_batch(policy, rollouts, objective), objective)
+) -> tuple[torch.Tensor, dict[str, torch.Tensor], list[Span]]:
+    """Imagine, and add the gradients of one update through the dynamics to the policy's parameters.
 
+    Args:
+        dynamics: What imagines; its parameters must not require gradients.
+        state: ``R`` rows to start from.
+        policy: Actor and critic; the slow critic and the scale of returns move on.
+        noise: (H, R, A) standard normal.
+        objective: What to follow.
 
-def _through_dynamics(
-    dynamics: FeatureDynamics,
-    state: FeatureState,
-    policy: ActorCritic,
-    noise: torch.Tensor,
-    objective: ActorCriticObjective,
-) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    horizon = len(noise)
+    Returns:
+        The loss (), () metrics by name, and what the critic can learn on from (:func:`critic_gradients`).
+    """
+    policy.slow_critic.update(objective.slow_decay)
+    state, horizon = state.detach(), len(noise)
     alive_R1 = torch.ones_like(noise[0, :, :1])
     total, earned = torch.zeros((), device=noise.device), torch.zeros((), device=noise.device)
-    spans, kept = [], []
+    shares, kept, spans = [], [], []
     for begin in range(0, horizon, objective.truncation):
         span = noise[begin : begin + objective.truncation]
         state, rollouts = imagine_policy(dynamics, state.detach(), policy.actor, span)
@@ -220,13 +238,46 @@ def _through_dynamics(
         share = len(span) / horizon
         (share * loss).backward()
         total = total + share * loss.detach()
-        spans.append(share)
+        shares.append(share)
         kept.append(_metrics(policy, rollouts, target_RT, value_RT, entropy, critic, objective))
+        spans.append(Span(rollouts.detach(), reach_RH))
     metrics = {
-        name: sum(share * one[name] for share, one in zip(spans, kept, strict=True))  # type: ignore[misc]
+        name: sum(share * one[name] for share, one in zip(shares, kept, strict=True))  # type: ignore[misc]
         for name in kept[0]
     }
-    return total, {**metrics, "imagined_return": earned}
+    return total, {**metrics, "imagined_return": earned}, spans
+
+
+def critic_gradients(
+    policy: ActorCritic, spans: list[Span], objective: ActorCriticObjective
+) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """Add the gradients of one update of the critic alone; the actor's stay as they are.
+
+    Args:
+        policy: Actor and critic; the slow critic moves on, and with it the targets.
+        spans: What :func:`dynamics_gradients` imagined.
+        objective: What to follow.
+
+    Returns:
+        The loss (), and () metrics by name.
+    """
+    policy.slow_critic.update(objective.slow_decay)
+    frames = sum(span.reach.shape[1] for span in spans)
+    zero = torch.zeros((), device=policy.device)
+    metrics = {"loss/critic": zero, "target": zero, "value": zero}
+    for span in spans:
+        with torch.no_grad():
+            value_RT = policy.slow_critic(span.rollouts.features)
+            target_RT = lambda_return(
+                span.rollouts.reward, span.rollouts.continuation, value_RT, objective.discount, objective.lam
+            )
+        share = span.reach.shape[1] / frames
+        loss = share * _critic_loss(policy, span.rollouts, target_RT, span.reach)
+        loss.backward()
+        metrics["loss/critic"] = metrics["loss/critic"] + loss.detach()
+        metrics["target"] = metrics["target"] + share * target_RT[:, :-1].mean()
+        metrics["value"] = metrics["value"] + share * value_RT[:, :-1].mean()
+    return metrics["loss/critic"], metrics
 
 
 def _critic_loss(

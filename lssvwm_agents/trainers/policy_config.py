@@ -68,8 +68,9 @@ class PolicyTrainingConfig(OptimizationConfig):
         starts: Of a batch of rollouts; with the mean future, forks of a start differ by their actions alone.
         forks: Rollouts from each start; they share the memory of the past.
         num_denoising_steps: Of every imagined frame: 1 is the mean of what may come, 8 or more are samples.
-        reuse: Updates in a row that learn from one batch of rollouts, by the score function: imagining is
-            what takes the time. It divides ``updates``.
+        reuse: Updates in a row that learn from one batch of rollouts: imagining is what takes the time. By
+            the score function actor and critic learn in each; through the dynamics the actor learns in the
+            first, the critic in all. It divides ``updates``.
         doubt: Rewards count as far as the model is sure of them: shrunk towards 0 by so many standard
             deviations of their predicted distribution; 0 for the plain mean.
     """
@@ -208,9 +209,8 @@ class PolicyRecipe:
 
     def __post_init__(self) -> None:
         training = self.training
-        if self.objective.gradient == "dynamics" and (training.reuse > 1 or training.cuda_graph):
+        if self.objective.gradient == "dynamics" and training.cuda_graph:
             raise ValueError(
-                "only rollouts of the score function can be reused or replayed as CUDA graphs: with "
-                f"gradient=dynamics leave reuse=1 and cuda_graph off, got {training.reuse} and "
-                f"{training.cuda_graph}."
+                "only rollouts of the score function can be replayed as CUDA graphs: with gradient=dynamics "
+                "leave cuda_graph off."
             )

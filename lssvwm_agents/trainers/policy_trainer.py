@@ -16,7 +16,9 @@ from lssvwm_agents.policies.imagined_rollouts import ImaginedRollouts, imagine_p
 from lssvwm_agents.policies.policy_gradients import (
     ActorCriticObjective,
     ScoredBatch,
-    accumulate_gradients,
+    Span,
+    critic_gradients,
+    dynamics_gradients,
     score_batch,
     score_gradients,
 )
@@ -117,25 +119,38 @@ class ImaginedUpdate:
         self.from_streams = 0 if streams is None else round(stream_share * training.starts)
         imagine: Callable[..., ImaginedRollouts] = functools.partial(_imagine, model, policy, training)
         self._imagine = CudaGraphs(imagine) if training.cuda_graph else imagine
-        self._held: tuple[int, ScoredBatch, dict[str, torch.Tensor]] | None = None
+        self._scored: tuple[int, ScoredBatch, dict[str, torch.Tensor]] | None = None
+        self._spans: tuple[int, list[Span], dict[str, torch.Tensor]] | None = None
 
     def __call__(self, update: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """The loss, and metrics; gradients stay in the policy's parameters."""
-        if self.objective.gradient == "dynamics":
-            state, noise, of_frames, real = self._begin(update)
-            training = self.training
-            dynamics = ImaginedDynamics(self.model, training.num_denoising_steps, of_frames, training.doubt)
-            forks = self.model.repeat(state, training.forks)
-            loss, metrics = accumulate_gradients(dynamics, forks, self.policy, noise, self.objective)
-            return loss, {**metrics, **real}
-        self.policy.slow_critic.update(self.objective.slow_decay)
         number = update // self.training.reuse
-        if self._held is None or self._held[0] != number:
+        through = self.objective.gradient == "dynamics"
+        return self._through_dynamics(number) if through else self._by_score(number)
+
+    def _through_dynamics(self, number: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Actor and critic learn from a new batch, the critic alone from one that is held."""
+        if self._spans is not None and self._spans[0] == number:
+            _, spans, first = self._spans
+            loss, metrics = critic_gradients(self.policy, spans, self.objective)
+            return loss, {**first, **metrics}
+        state, noise, of_frames, real = self._begin(number)
+        training = self.training
+        dynamics = ImaginedDynamics(self.model, training.num_denoising_steps, of_frames, training.doubt)
+        forks = self.model.repeat(state, training.forks)
+        loss, metrics, spans = dynamics_gradients(dynamics, forks, self.policy, noise, self.objective)
+        self._spans = (number, spans, {**metrics, **real})
+        return loss, {**metrics, **real}
+
+    def _by_score(self, number: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Actor and critic learn from a batch, new or held."""
+        self.policy.slow_critic.update(self.objective.slow_decay)
+        if self._scored is None or self._scored[0] != number:
             state, noise, of_frames, real = self._begin(number)
             with torch.no_grad():
                 rollouts = self._imagine(state.detach(), noise, of_frames)
-            self._held = (number, score_batch(self.policy, rollouts, self.objective), real)
-        _, batch, real = self._held
+            self._scored = (number, score_batch(self.policy, rollouts, self.objective), real)
+        _, batch, real = self._scored
         loss, metrics = score_gradients(self.policy, batch, self.objective)
         return loss, {**metrics, **real}
 

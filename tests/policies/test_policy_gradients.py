@@ -8,6 +8,8 @@ from lssvwm_agents.policies.imagined_rollouts import imagine_policy
 from lssvwm_agents.policies.policy_gradients import (
     ActorCriticObjective,
     accumulate_gradients,
+    critic_gradients,
+    dynamics_gradients,
     score_batch,
     score_gradients,
     wanted_entropy,
@@ -172,6 +174,23 @@ def test_truncation_cuts_the_graph_and_leaves_the_rollouts_as_they_are():
     assert seen == [False, *4 * [True]] * 2 + [False, True]
     assert float(cut["imagined_return"]) == pytest.approx(float(whole["imagined_return"]), rel=1e-5)
     assert not torch.allclose(full, part)
+
+
+def test_the_critic_learns_on_from_the_same_rollouts_and_the_actor_does_not():
+    policy, world = make_policy(BOX, 2), Line()
+    noise = torch.randn(12, 4, 1, generator=torch.Generator().manual_seed(0))
+    objective = ActorCriticObjective("dynamics", truncation=5, slow_decay=1.0)  # the targets stay
+    state = world.start(torch.linspace(-1, 1, 4))
+    _, first, spans = dynamics_gradients(world, state, policy, noise, objective)
+    assert [span.reach.shape[1] for span in spans] == [5, 5, 2]
+    expected = [weight.grad.clone() for weight in policy.critic.parameters()]
+    policy.zero_grad()
+    _, again = critic_gradients(policy, spans, objective)
+    for weight, gradient in zip(policy.critic.parameters(), expected, strict=True):
+        assert torch.allclose(weight.grad, gradient, atol=1e-6)
+    assert all(weight.grad is None for weight in policy.actor.parameters())
+    for name, value in again.items():
+        assert float(value) == pytest.approx(float(first[name]), abs=1e-5)
 
 
 def test_rows_that_ended_teach_nothing_more():

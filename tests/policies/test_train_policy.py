@@ -163,10 +163,11 @@ def test_a_run_that_is_continued_is_the_run_made_at_once(tmp_path, models):
         assert torch.allclose(now[name], expected, atol=1e-6), name
 
 
-def test_one_batch_of_rollouts_serves_several_updates(tmp_path, models):
+@pytest.mark.parametrize("gradient", ["score_function", "dynamics"])
+def test_one_batch_of_rollouts_serves_several_updates(tmp_path, models, gradient):
     reused = recipe()
     four = dataclasses.replace(reused.training, updates=4, reuse=2)
-    reused = dataclasses.replace(reused, training=four)
+    reused = dataclasses.replace(reused, training=four, objective=ActorCriticObjective(gradient))
     out = tmp_path / "run"
     assert run_policy(reused, options(out, model=models[MAZE], tensorboard=False))
     lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
@@ -176,8 +177,9 @@ def test_one_batch_of_rollouts_serves_several_updates(tmp_path, models):
     assert [line["frames_per_second"] > 0 for line in trained] == [True, False, True, False]
     result = json.loads((out / "evaluations" / "000.json").read_text())
     assert result["streamed_frames"] == 2 * 3 * 4
-    with pytest.raises(ValueError, match="only rollouts of the score function can be reused"):
-        dataclasses.replace(reused, objective=ActorCriticObjective("dynamics"))
+    with pytest.raises(ValueError, match="only rollouts of the score function can be replayed"):
+        graphed = dataclasses.replace(four, cuda_graph=True)
+        dataclasses.replace(reused, training=graphed, objective=ActorCriticObjective("dynamics"))
     with pytest.raises(ValueError, match="`reuse` must divide `updates`=4, got 3"):
         dataclasses.replace(four, reuse=3)
     with pytest.raises(UserError, match="are of the actor-critic"):
