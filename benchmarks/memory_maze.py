@@ -8,13 +8,14 @@ and with the model's own. A frame is `far` when a pose within half a cell and 25
 held more than 64 frames before, and `unseen` when never in the context; a move is up to a quarter of a cell,
 a turn up to 19 degrees. PSNR is of the view inside the border, which shows the target's colour and nothing of
 the place. Intervals are Student's t over episodes, 95 %; that of the share of the gap closed a bootstrap.
+Held out are the last episodes of the store that the model was trained on, of another those of other seeds.
 """
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -105,7 +106,7 @@ def age_of_view(pose: torch.Tensor, context: int) -> torch.Tensor:
 
 
 def score(frames: torch.Tensor, truth: torch.Tensor) -> FrameScores:
-    """PSNR of (B, H, 3, S, S), inside the border that the package draws and of whole frames."""
+    """PSNR of (B, H, 3, S, S), inside the border (as wide as the package draws it) and of whole frames."""
     edge = int(2 * math.sqrt(frames.shape[-1] // 64))
     view = slice(edge, frames.shape[-1] - edge)
     inside, whole = psnr(frames[..., view, view], truth[..., view, view]), psnr(frames, truth)
@@ -120,7 +121,10 @@ def rewards(imagined: torch.Tensor, real: torch.Tensor) -> dict[str, Any]:
 
 
 def summary(scores: dict[str, FrameScores], mask: torch.Tensor) -> dict[str, Any]:
-    """PSNR on the frames in the mask (E, H), ours less each, and the share of the gap closed."""
+    """PSNR on the frames in the mask (E, H), ours less each, and how far ours is on the way to the tokenizer.
+
+    That way begins at the cut context, and at the other model, if there is one.
+    """
     result = {
         name: {
             "psnr": interval(one.psnr, mask),
@@ -132,7 +136,9 @@ def summary(scores: dict[str, FrameScores], mask: torch.Tensor) -> dict[str, Any
     }
     gap = {OURS: scores[OURS], controls.WINDOW_ONLY: scores[CUT], CEILING: scores[CEILING]}
     counts = {"frames": int(mask.sum()), "episodes_without": int((~mask.any(1)).sum())}
-    return {**counts, "gap_closed": gap_closed(gap, mask), "conditions": result}
+    from_other = gap_closed(scores, mask) if controls.WINDOW_ONLY in scores else None
+    shares = {"gap_closed": gap_closed(gap, mask), "gap_closed_from_other": from_other}
+    return {**counts, **shares, "conditions": result}
 
 
 def draw(path: str, strips: dict[str, torch.Tensor], ages: torch.Tensor, times: list[int]) -> None:
@@ -146,53 +152,90 @@ def draw(path: str, strips: dict[str, torch.Tensor], ages: torch.Tensor, times: 
     write_png(path, frame_grid(rows, [f"+{t + 1}" for t in times], "Memory Maze: imagined after the context"))
 
 
+@dataclass
+class Imagined:
+    """What was imagined of all episodes, by how odometry was known and by condition.
+
+    Attributes:
+        scores: PSNR of every frame, of the episodes in parts.
+        sums: (E,) sums of imagined rewards, in parts.
+        strips: Frames for the picture, of the first episodes.
+        age: (E, H) frames since the view was last seen, in parts.
+        real: (E,) sums of real rewards, in parts.
+    """
+
+    scores: dict[tuple[str, str], list[FrameScores]] = field(default_factory=lambda: defaultdict(list))
+    sums: dict[tuple[str, str], list[torch.Tensor]] = field(default_factory=lambda: defaultdict(list))
+    strips: dict[str, torch.Tensor] = field(default_factory=dict)
+    age: list[torch.Tensor] = field(default_factory=list)
+    real: list[torch.Tensor] = field(default_factory=list)
+
+
 @torch.inference_mode()
-def main(args: Args) -> None:
-    names = [args.model, *([args.other_model] if args.other_model else [])]
-    models, store = [load_model(name, args.device).eval() for name in names], EpisodeStore.open(args.store)
-    chosen, (model, other, *_) = check(args, models, store), (*models, None)
-    times = np.unique(np.linspace(0, args.horizon - 1, 9).round().astype(int)).tolist()
-    scores: dict[tuple[str, str], list[FrameScores]] = defaultdict(list)
-    sums: dict[tuple[str, str], list[torch.Tensor]] = defaultdict(list)
-    strips: dict[str, torch.Tensor] = {}
-    ages, earned = [], []
-    for part in np.array_split(chosen, -(-args.episodes // args.at_once)):
-        episodes, reward = read(store, part.tolist(), args.context + args.horizon, args.device)
-        ages.append(age_of_view(episodes.proprio.cpu(), args.context))
-        earned.append(reward[:, args.context :].sum(1))
-        truth = controls.unit(episodes.frames[:, args.context :])
-        strips.setdefault("real", truth[:3, times])
-        for way in WAYS:
-            runs = controls.run_conditions(model, other, episodes, args.context, 0, way == OWN)
-            for name, frames in tqdm(runs, desc=f"{way}, from episode {part[0]}", leave=False):
-                scores[way, name].append(score(frames, truth))
-                if (way, name) in STRIPS:
-                    strips.setdefault(STRIPS[way, name], frames[:3, times])
-            trial, future = controls.make_trial(model, episodes, args.context), slice(args.context, None)
-            told = episodes.proprio[:, future] if way == GIVEN else None
-            for name, seen in ((OURS, None), (CUT, controls.window_reach(model))):
-                state = controls.remember(model, trial, seen)
-                _, imagined = model.imagine(state, episodes.actions[:, future], told)
-                sums[way, name].append(imagined.reward.sum(1).float().cpu())
-    age, real, far = torch.cat(ages), torch.cat(earned), far_frames(model)
-    result: dict[str, Any] = {"far_frames": far, "cells": CELLS, "degrees": DEGREES, "chosen": chosen}
-    result["real_reward_sums"] = real.tolist()
+def imagine_part(
+    args: Args,
+    model: WorldModel,
+    other: WorldModel | None,
+    store: EpisodeStore,
+    part: list[int],
+    kept: Imagined,
+    shown: list[int],
+) -> None:
+    """Imagine what follows the context of some episodes, in every condition, and keep the scores."""
+    episodes, reward = read(store, part, args.context + args.horizon, args.device)
+    kept.age.append(age_of_view(episodes.proprio.cpu(), args.context))
+    kept.real.append(reward[:, args.context :].sum(1))
+    truth = controls.unit(episodes.frames[:, args.context :])
+    kept.strips.setdefault("real", truth[:3, shown])
+    trial, future = controls.make_trial(model, episodes, args.context), slice(args.context, None)
     for way in WAYS:
-        joined = {name: join(found) for (its, name), found in scores.items() if its == way}
+        runs = controls.run_conditions(model, other, episodes, args.context, 0, way == OWN)
+        for name, frames in tqdm(runs, desc=f"{way}, from episode {part[0]}", leave=False):
+            kept.scores[way, name].append(score(frames, truth))
+            if (way, name) in STRIPS:
+                kept.strips.setdefault(STRIPS[way, name], frames[:3, shown])
+        told = episodes.proprio[:, future] if way == GIVEN else None
+        for name, seen in ((OURS, None), (CUT, controls.window_reach(model))):
+            state = controls.remember(model, trial, seen)
+            _, imagined = model.imagine(state, episodes.actions[:, future], told)
+            kept.sums[way, name].append(imagined.reward.sum(1).float().cpu())
+
+
+def report(kept: Imagined, far: int) -> dict[str, Any]:
+    """The record's figures; they are printed too."""
+    age, real = torch.cat(kept.age), torch.cat(kept.real)
+    result: dict[str, Any] = {"real_reward_sums": real.tolist()}
+    for way in WAYS:
+        joined = {name: join(found) for (its, name), found in kept.scores.items() if its == way}
         groups = {"far": summary(joined, age > far), "unseen": summary(joined, age == NEVER)}
-        reward_of = {name: rewards(torch.cat(s), real) for (its, name), s in sums.items() if its == way}
+        reward_of = {name: rewards(torch.cat(s), real) for (its, name), s in kept.sums.items() if its == way}
         result[way] = {**groups, "rewards": reward_of}
         for group, found in groups.items():
             print(f"{way}, {group}: {found['frames']} frames, share of gap closed {found['gap_closed']}")
             for name, one in found["conditions"].items():
                 print(f"  {name:<18}", one["psnr"] and "{:.2f} dB ({:.2f} to {:.2f})".format(*one["psnr"]))
         print("  reward, imagined with real:", {name: one["correlation"] for name, one in reward_of.items()})
+    return result
+
+
+def main(args: Args) -> None:
+    """Measure, print, and write the record and the picture."""
+    model = load_model(args.model, args.device).eval()
+    other = load_model(args.other_model, args.device).eval() if args.other_model else None
+    store, shown = EpisodeStore.open(args.store), np.linspace(0, args.horizon - 1, 9).round().astype(int)
+    chosen = check(args, [model] if other is None else [model, other], store)
+    times, kept = np.unique(shown).tolist(), Imagined()
+    for part in np.array_split(chosen, -(-args.episodes // args.at_once)):  # at_once >= 3: two or more each
+        imagine_part(args, model, other, store, part.tolist(), kept, times)
+    about = {"far_frames": far_frames(model), "cells": CELLS, "degrees": DEGREES}
+    about |= {"chosen": chosen, "seeds": store.seeds[chosen].tolist(), **report(kept, far_frames(model))}
     if args.picture is not None:
-        draw(args.picture, strips, ages[0], times)
+        draw(args.picture, kept.strips, kept.age[0], times)
     if args.json is not None:
-        keys = ("model_sha256", "other_model_sha256")
-        hashes = {key: model_sha256(name) for key, name in zip(keys, names, strict=False)}
-        write_json(args.json, {**asdict(args), **hashes, **result, **run_info(args.device)})
+        hashes = {"model_sha256": model_sha256(args.model)}
+        if args.other_model is not None:
+            hashes["other_model_sha256"] = model_sha256(args.other_model)
+        write_json(args.json, {**asdict(args), **hashes, **about, **run_info(args.device)})
 
 
 if __name__ == "__main__":

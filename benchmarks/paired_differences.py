@@ -37,7 +37,13 @@ class Args:
     """Recall: moves within which a target is to be touched; by default all that were played."""
 
 
-def scores_of(path: Path, names: tuple[str, ...], within: int | None) -> tuple[dict[str, np.ndarray], Any]:
+_EPISODES = ("cases", "seeds", "seed", "env_id", "look_around", "steps")
+"""What two records must share to be compared episode by episode."""
+
+
+def scores_of(
+    path: Path, names: tuple[str, ...], within: int | None
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """What each contender scored in every episode, and what names the episodes.
 
     Raises:
@@ -56,8 +62,9 @@ def scores_of(path: Path, names: tuple[str, ...], within: int | None) -> tuple[d
             scores[name] = np.asarray(found[name]["episodes"], np.float64)
         else:
             moves = np.asarray(touches)
-            scores[name] = ((moves > 0) & (moves <= (within or moves.max(initial=0)))).astype(np.float64)
-    return scores, (record.get("cases", record.get("seed")), record.get("look_around"))
+            in_time = moves > 0 if within is None else (moves > 0) & (moves <= within)
+            scores[name] = in_time.astype(np.float64)
+    return scores, {key: record.get(key) for key in _EPISODES}
 
 
 def differences(args: Args) -> dict[str, tuple[float, float, float]]:
@@ -68,10 +75,15 @@ def differences(args: Args) -> dict[str, tuple[float, float, float]]:
     """
     if len(args.ours) != len(args.theirs):
         raise ValueError(f"`ours` and `theirs` must be as many, got {len(args.ours)} and {len(args.theirs)}.")
-    ours, episodes = scores_of(args.record, args.ours, args.within)
-    theirs, others = scores_of(args.their_record or args.record, args.theirs, args.within)
-    if episodes != others:
-        raise ValueError(f"`{args.their_record}` is of other episodes than `{args.record}`.")
+    if args.within is not None and args.within < 1:
+        raise ValueError(f"`within` must be at least 1 move, got {args.within}.")
+    ours, our_episodes = scores_of(args.record, args.ours, args.within)
+    theirs, their_episodes = scores_of(args.their_record or args.record, args.theirs, args.within)
+    unlike = [key for key in _EPISODES if our_episodes[key] != their_episodes[key]]
+    if unlike:
+        raise ValueError(
+            f"`{args.their_record}` is of other episodes than `{args.record}`: {', '.join(unlike)} differ."
+        )
     pairs = {
         f"{one} - {other}": ours[one] - theirs[other]
         for one, other in zip(args.ours, args.theirs, strict=True)

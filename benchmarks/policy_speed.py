@@ -19,7 +19,7 @@ import torch
 from lssvwm_agents.agents.action_codec import action_spec_from_space
 from lssvwm_agents.data.latents import module_hash
 from lssvwm_agents.policies.actor_critic import ActorCritic, PolicyConfig
-from lssvwm_agents.policies.policy_gradients import ActorCriticObjective
+from lssvwm_agents.policies.actor_critic_objective import ActorCriticObjective
 from lssvwm_agents.report import run_info, write_json
 from lssvwm_agents.trainers.policy_algorithms import World
 from lssvwm_agents.trainers.policy_config import PolicyRecipe, PolicyTrainingConfig, StartsConfig

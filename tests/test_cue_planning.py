@@ -55,6 +55,13 @@ def test_recall_is_compared_across_records(load, tmp_path):
 
     assert found() == 0.25  # of four targets three were touched, and two
     assert found(45) == 0.5
-    (tmp_path / "theirs").write_text(json.dumps({**record, "cases": {"seeds": [5]}}))
-    with pytest.raises(ValueError, match="is of other episodes than"):
-        found()
+    with pytest.raises(ValueError, match="`within` must be at least 1 move, got 0"):
+        found(0)
+    for changed, named in (({"cases": {"seeds": [5]}}, "cases"), ({"steps": 100}, "steps")):
+        (tmp_path / "theirs").write_text(json.dumps({**record, **changed}))
+        with pytest.raises(ValueError, match=f"is of other episodes than .*: {named} differ"):
+            found()
+    path = tmp_path / "scores"
+    path.write_text(json.dumps({"planners": {"cem": {"episodes": [1.0]}}}))
+    with pytest.raises(ValueError, match="holds no `first_touch`"):
+        paired.differences(paired.Args(path, ("cem",), ("cem",), within=60))

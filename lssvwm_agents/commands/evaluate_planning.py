@@ -45,7 +45,7 @@ class EvaluatePlanningArgs:
     """Moves that count; 250, or 150 for recall."""
     memory_cut: int | None = None
     """Control: each plan starts from a memory of only the last so many frames. Recall has it beside the whole
-    memory, with 12 frames by default; 0 for no such control, as with a model without memory."""
+    memory, with 12 frames by default; there 0 is for no such control, as with a model without memory."""
     envs_at_once: int = 32
     """Mazes played side by side."""
     allow_other_env: bool = False
@@ -118,7 +118,7 @@ def _score(
         args.seed,
         look_around_moves=96 if args.look_around is None else args.look_around,
         steps=250 if args.steps is None else args.steps,
-        memory_frames=args.memory_cut or None,
+        memory_frames=args.memory_cut,
         **_shared(args, other, finished),
     )
     print(f"{'policy':<28}{'mean':>8}   95 % interval")

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from lssvwm_agents.json_options import json_object
-from lssvwm_agents.policies.policy_gradients import ActorCriticObjective
+from lssvwm_agents.policies.actor_critic_objective import ActorCriticObjective
 from lssvwm_agents.trainers.config import OptimizationConfig
 
 Algorithm = Literal["actor-critic", "ppo", "sac"]

@@ -12,17 +12,11 @@ from torch.utils import _pytree as pytree
 
 from lssvwm_agents.planners import CudaGraphs
 from lssvwm_agents.policies.actor_critic import ActorCritic
+from lssvwm_agents.policies.actor_critic_objective import ActorCriticObjective
 from lssvwm_agents.policies.imagined_rollouts import ImaginedRollouts, imagine_policy
-from lssvwm_agents.policies.policy_gradients import (
-    ActorCriticObjective,
-    ScoredBatch,
-    Span,
-    critic_gradients,
-    dynamics_gradients,
-    score_batch,
-    score_gradients,
-)
+from lssvwm_agents.policies.policy_gradients import ScoredBatch, score_batch, score_gradients
 from lssvwm_agents.policies.sure_rewards import sure_reward
+from lssvwm_agents.policies.through_dynamics import RolloutSpan, critic_gradients, dynamics_gradients
 from lssvwm_agents.seeding import fold_in, generator
 from lssvwm_agents.trainers.distributed import Process
 from lssvwm_agents.trainers.loop import LoopResult, Share, TrainingLoop
@@ -120,7 +114,7 @@ class ImaginedUpdate:
         imagine: Callable[..., ImaginedRollouts] = functools.partial(_imagine, model, policy, training)
         self._imagine = CudaGraphs(imagine) if training.cuda_graph else imagine
         self._scored: tuple[int, ScoredBatch, dict[str, torch.Tensor]] | None = None
-        self._spans: tuple[int, list[Span], dict[str, torch.Tensor]] | None = None
+        self._spans: tuple[int, list[RolloutSpan]] | None = None
 
     def __call__(self, update: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """The loss, and metrics; gradients stay in the policy's parameters."""
@@ -131,15 +125,13 @@ class ImaginedUpdate:
     def _through_dynamics(self, number: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Actor and critic learn from a new batch, the critic alone from one that is held."""
         if self._spans is not None and self._spans[0] == number:
-            _, spans, first = self._spans
-            loss, metrics = critic_gradients(self.policy, spans, self.objective)
-            return loss, {**first, **metrics}
+            return critic_gradients(self.policy, self._spans[1], self.objective)
         state, noise, of_frames, real = self._begin(number)
         training = self.training
         dynamics = ImaginedDynamics(self.model, training.num_denoising_steps, of_frames, training.doubt)
         forks = self.model.repeat(state, training.forks)
         loss, metrics, spans = dynamics_gradients(dynamics, forks, self.policy, noise, self.objective)
-        self._spans = (number, spans, {**metrics, **real})
+        self._spans = (number, spans)
         return loss, {**metrics, **real}
 
     def _by_score(self, number: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
@@ -211,7 +203,7 @@ def improve_policy(
     """Improve ``policy`` until it has had ``training.updates`` updates in all; resumes where it was.
 
     A run that was stopped between two updates from one batch imagines that batch anew, with the policy as it
-    then is.
+    then is; through the dynamics the actor then moves once more than it would have.
 
     Args:
         model: The world model; its parameters are frozen.

@@ -9,7 +9,8 @@ import torch
 
 from lssvwm_agents.planners import ActionSpec, ContinuousActions, DiscreteActions
 from lssvwm_agents.policies.actor_critic import ActorCritic, PolicyConfig
-from lssvwm_agents.policies.policy_gradients import ActorCriticObjective, accumulate_gradients
+from lssvwm_agents.policies.actor_critic_objective import ActorCriticObjective
+from lssvwm_agents.policies.policy_gradients import accumulate_gradients
 
 
 @dataclass(frozen=True)

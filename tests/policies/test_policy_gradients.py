@@ -4,17 +4,11 @@ import pytest
 import torch
 from policy_worlds import BOX, TWO, Clock, HandState, Line, make_policy, train
 
+from lssvwm_agents.policies.actor_critic_objective import ActorCriticObjective, wanted_entropy
 from lssvwm_agents.policies.imagined_rollouts import imagine_policy
-from lssvwm_agents.policies.policy_gradients import (
-    ActorCriticObjective,
-    accumulate_gradients,
-    critic_gradients,
-    dynamics_gradients,
-    score_batch,
-    score_gradients,
-    wanted_entropy,
-)
+from lssvwm_agents.policies.policy_gradients import accumulate_gradients, score_batch, score_gradients
 from lssvwm_agents.policies.returns import lambda_return
+from lssvwm_agents.policies.through_dynamics import critic_gradients, dynamics_gradients
 
 KINDS = ["score_function", "dynamics"]
 
