@@ -33,14 +33,18 @@ class PointMazeWaypoints:
 
     Its noise lasts some steps, and how strong it is each episode draws anew: the episodes reach far and keep
     bumping into walls. Most of them end at the goal, so that the value of being on the way there is plain.
-    One in three begins by pushing straight at the goal, whatever lies between: who follows a reward that
-    grows as the crow flies ends at such walls, and what they are worth must be in the data.
+    One in four begins by pushing straight at the goal, whatever lies between: who follows a reward that
+    grows as the crow flies ends at such walls, and what they are worth must be in the data. Another begins by
+    pushing about, each push held for some actions: a model that never saw a ball pressed into a corner lets
+    it creep through the walls, and policies find that.
     """
 
     ELSEWHERE = 0.25
     NOISE_KEPT = 0.8
     REACHED = 0.2  # metres
-    STRAIGHT, STRAIGHT_ACTIONS = 1 / 3, (5, 30)
+    STRAIGHT, STRAIGHT_ACTIONS = 1 / 4, (5, 30)
+    ABOUT, ABOUT_ACTIONS = 1 / 4, (20, 80)
+    HELD, HELD_FORCE = (4, 20), (0.1, 1.4)
 
     def __init__(self, envs: VectorEnv) -> None:
         """Play in ``envs``, which must be ``lssvwm/PointMaze`` environments with Dict observations."""
@@ -60,7 +64,8 @@ class PointMazeWaypoints:
                 "draws": draws,
                 "cell": self._next_cell(draws),
                 "arrived": False,
-                "straight": self._straight(draws),
+                **self._beginning(draws),
+                "held": 0,
                 "strength": draws.uniform(0.0, 1.0),
                 "noise": np.zeros(2),
             }
@@ -70,9 +75,12 @@ class PointMazeWaypoints:
         free = self._controller.free
         return free[int(draws.integers(len(free)))] if draws.random() < self.ELSEWHERE else None
 
-    def _straight(self, draws: np.random.Generator) -> int:
-        """Actions for which an episode pushes straight at the goal."""
-        return int(draws.integers(*self.STRAIGHT_ACTIONS)) if draws.random() < self.STRAIGHT else 0
+    def _beginning(self, draws: np.random.Generator) -> dict[str, int]:
+        """Actions for which an episode pushes straight at the goal, or about; most do neither."""
+        kind = draws.random()
+        straight = int(draws.integers(*self.STRAIGHT_ACTIONS)) if kind < self.STRAIGHT else 0
+        about = self.STRAIGHT <= kind < self.STRAIGHT + self.ABOUT
+        return {"straight": straight, "about": int(draws.integers(*self.ABOUT_ACTIONS)) if about else 0}
 
     def act(self, envs: VectorEnv, observations: Any) -> NDArray[Any]:
         """Push each point."""
@@ -94,9 +102,23 @@ class PointMazeWaypoints:
         if slot["straight"] > 0:
             slot["straight"] -= 1
             push = (goal - state[:2]) / max(float(np.abs(goal - state[:2]).max()), self.REACHED)
+        elif slot["about"] > 0:
+            push = self._held_push(slot)
         else:
             push = np.clip(controller.force(state[:2], state[2:4], target), -1.0, 1.0)
         pushed: NDArray[np.float64] = push + slot["noise"]
+        return pushed
+
+    def _held_push(self, slot: dict[str, Any]) -> NDArray[np.float64]:
+        """One of the pushes about."""
+        slot["about"] -= 1
+        slot["held"] -= 1
+        if slot["held"] <= 0:
+            slot["held"] = int(slot["draws"].integers(*self.HELD))
+            angle = slot["draws"].uniform(0.0, 2 * np.pi)
+            force = slot["draws"].uniform(*self.HELD_FORCE)
+            slot["push"] = force * np.array([np.cos(angle), np.sin(angle)])
+        pushed: NDArray[np.float64] = slot["push"]
         return pushed
 
 
