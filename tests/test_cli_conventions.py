@@ -16,7 +16,7 @@ from lssvwm_agents import cli
 from lssvwm_agents.commands.train import TrainArgs, with_seed
 from lssvwm_agents.data import Episode, EpisodeStore, StoreSpec
 from lssvwm_agents.recipes import maze_debug
-from lssvwm_agents.trainers.pipeline import check_store, with_store
+from lssvwm_agents.trainers.store_fit import check_store, with_store
 from lssvwm_agents.trainers.suggestion import fitting_recipe, suggest_next
 
 WITHOUT = {

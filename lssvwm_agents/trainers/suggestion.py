@@ -8,7 +8,7 @@ from pathlib import Path
 from lssvwm_agents.data.store import EpisodeStore
 from lssvwm_agents.data.store_spec import StoreSpec
 from lssvwm_agents.recipes import RECIPES, Experiment
-from lssvwm_agents.trainers.pipeline import split_episodes
+from lssvwm_agents.trainers.store_fit import split_episodes
 
 _POSES = ("lssvwm/MemoryMaze", "lssvwm/MiniWorld", "lssvwm/MiniGrid")
 """Beginnings of the ids whose odometry is a pose."""

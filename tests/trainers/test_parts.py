@@ -193,7 +193,7 @@ def test_a_run_folder_belongs_to_one_experiment(tmp_path):
 
 def test_values_beyond_what_the_heads_can_say_are_told(capsys):
     from lssvwm_agents.data.latents import make_dataset
-    from lssvwm_agents.trainers.pipeline import warn_of_values
+    from lssvwm_agents.trainers.store_fit import warn_of_values
     from lssvwm_agents.worldmodel import WorldModelConfig
 
     rewards = torch.full((1, 200), 5.0)

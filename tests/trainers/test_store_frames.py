@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lssvwm_agents.data import Episode, EpisodeStore, StoreSpec
-from lssvwm_agents.trainers import pipeline
+from lssvwm_agents.trainers import training_data
 
 
 @pytest.fixture
@@ -30,12 +30,12 @@ def store(tmp_path: Path) -> EpisodeStore:
 
 def test_frames_come_from_every_episode_and_of_very_many_from_some(store: EpisodeStore, monkeypatch) -> None:
     def shown(episodes: range) -> dict[int, int]:
-        frames = pipeline.stored_frames(store, episodes, 12, seed=0)
+        frames = training_data.stored_frames(store, episodes, 12, seed=0)
         assert frames.shape == (12, 4, 4, 3)
         found, counts = frames[:, 0, 0, 0].unique(return_counts=True)
         return dict(zip(found.tolist(), counts.tolist(), strict=True))
 
     assert shown(range(6)) == {number: 2 for number in range(6)}
-    monkeypatch.setattr(pipeline, "POOL_EPISODES", 3)
+    monkeypatch.setattr(training_data, "POOL_EPISODES", 3)
     assert shown(range(6)) == {0: 4, 2: 4, 4: 4}
     assert shown(range(1, 6)) == {1: 3, 2: 3, 3: 3, 4: 3}
