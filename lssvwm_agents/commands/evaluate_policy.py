@@ -80,10 +80,15 @@ def run(args: EvaluatePolicyArgs) -> None:
         allow_other_env=args.allow_other_env,
     )
     result |= {"model": name, "model_sha256": model_sha256(name), **run_info(args.device)}
-    print(f"{'who':<22}{'mean':>8}   95 % interval")
+    goals = any(result[who]["success_rate"] > 0 for who in ("policy", *agents))
+    print(f"{'who':<22}{'mean':>8}   {'95 % interval':<18}{'ended by itself' if goals else ''}".rstrip())
     for who in ("policy", *agents, *(CONTROLS if args.controls and maze else ())):
         low, high = result[who]["ci95"]
-        print(f"{who:<22}{result[who]['mean']:>8.2f}   {low:.2f} to {high:.2f}")
+        line = f"{who:<22}{result[who]['mean']:>8.2f}   {f'{low:.2f} to {high:.2f}':<18}"
+        if goals and "success_rate" in result[who]:
+            least, most = result[who]["success_ci95"]
+            line += f"{result[who]['success_rate']:.2f}, {least:.2f} to {most:.2f}"
+        print(line.rstrip())
     compared = result["imagined_against_real"]
     if compared is not None:
         gap = compared["gap"]

@@ -20,6 +20,7 @@ from lssvwm_agents.data.latents import module_hash
 from lssvwm_agents.evaluate.contenders import play_scripted
 from lssvwm_agents.evaluate.environments import choose_env_id, make_envs
 from lssvwm_agents.evaluate.mazes import episode_seeds, make_mazes
+from lssvwm_agents.evaluate.memory.events import wilson
 from lssvwm_agents.evaluate.planner_options import PlannerOptions, make_planning_agent
 from lssvwm_agents.evaluate.planning import CI95_METHOD, summary
 from lssvwm_agents.evaluate.policy_film import write_film
@@ -75,8 +76,9 @@ def evaluate_policy(
 
     Returns:
         For ``policy``, each of ``agents`` and each of ``controls`` a summary with ``mean``, ``ci95``,
-        ``episodes``; ``imagined_against_real`` (see `compare`); ``success_rate``, the share of episodes that
-        ended by themselves; and all arguments.
+        ``episodes``, for the policy and the agents also ``success_rate``, the share of episodes that ended by
+        themselves, with Wilson's ``success_ci95``; ``imagined_against_real`` (see `compare`); the policy's
+        ``success_rate``; and all arguments.
 
     Raises:
         ValueError: If policy, model and environment do not fit.
@@ -91,7 +93,7 @@ def evaluate_policy(
     seeds = episode_seeds(seed, config.episodes)
     scores: dict[str, list[float]] = {name: [] for name in ("policy", *others, *controls)}
     parts: list[Played] = []
-    ended: list[bool] = []
+    ended: dict[str, list[bool]] = {name: [] for name in ("policy", *others)}
     around = config.look_around if maze else None
     chunks = [seeds[i : i + config.envs_at_once] for i in range(0, len(seeds), config.envs_at_once)]
     total = len(chunks) * config.steps * len(scores)
@@ -113,10 +115,11 @@ def evaluate_policy(
             )
             parts.append(play(env, agent, chunk, config.steps, comparison, around, bar, config.guide))
             scores["policy"] += parts[-1].scores.tolist()
-            ended += parts[-1].terminated.tolist()
+            ended["policy"] += parts[-1].terminated.tolist()
             for name, other in others.items():
                 others_played = play(env, other, chunk, config.steps, None, around, bar, config.guide)
                 scores[name] += others_played.scores.tolist()
+                ended[name] += others_played.terminated.tolist()
             for name in controls:
                 rewards = play_scripted(
                     env,
@@ -132,12 +135,15 @@ def evaluate_policy(
     if film is not None and parts[0].film:
         write_film(film, parts[0].film)
     result: dict[str, Any] = {name: summary(values) for name, values in scores.items()}
+    for name, ends in ended.items():
+        rate = wilson(float(sum(ends)), len(ends))
+        result[name] |= {"success_rate": rate[0], "success_ci95": rate[1:]}
     if "oracle" in result and result["oracle"]["mean"] > 0:
         result["fraction_of_oracle"] = result["policy"]["mean"] / result["oracle"]["mean"]
     return {
         **result,
         "imagined_against_real": compare(parts, config.horizon),
-        "success_rate": float(np.mean(ended)),
+        "success_rate": result["policy"]["success_rate"],
         "ci95_method": CI95_METHOD,
         "seed": seed,
         "seeds": seeds,

@@ -344,6 +344,20 @@ def test_a_policy_is_judged_alone_and_inside_a_planner(tmp_path, models, capsys)
     assert again["policy"] == result["policy"]
 
 
+def test_agents_too_are_judged_by_the_episodes_that_end_by_themselves(tmp_path, models, monkeypatch):
+    from lssvwm_agents.evaluate import policy as module
+
+    run_policy(recipe(streams=0), options(tmp_path / "run", model=models[MAZE], tensorboard=False))
+    ends = iter(([True, False], [True, True]))  # the policy plays first
+    monkeypatch.setattr(
+        module, "play", lambda *_: Played(np.ones(2), np.ones(2, np.int64), np.array(next(ends)))
+    )
+    model, policy = load_model(models[MAZE]), load_policy(tmp_path / "run")
+    result = evaluate_policy(model, policy, recipe().evaluation, agents={"other": None}, progress=False)
+    assert result["success_rate"] == result["policy"]["success_rate"] == 0.5
+    assert result["other"]["success_rate"] == 1.0 and result["other"]["success_ci95"][0] < 0.5
+
+
 def test_a_trained_policy_collects_episodes(tmp_path, models):
     from lssvwm_agents.data.collect import CollectConfig, collect
 
