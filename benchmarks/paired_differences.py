@@ -2,9 +2,10 @@
 
     python benchmarks/paired_differences.py RECORD --ours cem --theirs "cem/other model"
 
-Takes records of `lssvwm evaluate planning`, with either task, and of `cue_planning.py`; the others may stand
-in a record of their own, of the same seed. Of recall, what is compared is whether the target was touched;
-`--within` counts only touches within so many moves. With several pairs, the last line is the mean over pairs
+Takes records of `lssvwm evaluate planning`, with either task, of `lssvwm evaluate policy` and of
+`cue_planning.py`; the others may stand in a record of their own, of the same episodes. Of recall, what is
+compared is whether the target was touched, with `--within` in so many moves, or with `--spl` the success
+weighted by path length. With several pairs, the last line is the mean over pairs
 in each episode. Intervals are Student's t over episodes, 95 %.
 """
 
@@ -18,6 +19,7 @@ from typing import Any
 import numpy as np
 import tyro
 
+from lssvwm_agents.evaluate.recall import spl
 from lssvwm_agents.metrics import mean_ci95
 
 
@@ -35,6 +37,8 @@ class Args:
     """Where the others stand, if not in the same record."""
     within: int | None = None
     """Recall: moves within which a target is to be touched; by default all that were played."""
+    spl: bool = False
+    """Recall: compare success weighted by path length instead."""
 
 
 _EPISODES = ("cases", "seeds", "seed", "env_id", "look_around", "steps")
@@ -42,24 +46,27 @@ _EPISODES = ("cases", "seeds", "seed", "env_id", "look_around", "steps")
 
 
 def scores_of(
-    path: Path, names: tuple[str, ...], within: int | None
+    path: Path, names: tuple[str, ...], within: int | None, by_length: bool
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """What each contender scored in every episode, and what names the episodes.
 
     Raises:
-        ValueError: If a name is not in the record, or ``within`` is given for another task than recall.
+        ValueError: If a name is not in the record, or what is of recall alone is asked of another task.
     """
     record = json.loads(path.read_text())
-    found = record.get("planners") or record.get("contenders") or {}
+    beside = {key: one for key, one in record.items() if isinstance(one, dict) and "episodes" in one}
+    found = beside | record.get("planners", {}) | record.get("contenders", {})
     scores = {}
     for name in names:
         if name not in found:
             raise ValueError(f"`{path}` holds {', '.join(found) or 'no contenders'}, got {name!r}.")
         touches = found[name].get("first_touch")
-        if touches is None and within is not None:
-            raise ValueError(f"`within` is of recall's moves; `{path}` holds no `first_touch`.")
+        if touches is None and (within is not None or by_length):
+            raise ValueError(f"`within` and `spl` are of recall; `{path}` holds no `first_touch`.")
         if touches is None:
             scores[name] = np.asarray(found[name]["episodes"], np.float64)
+        elif by_length:
+            scores[name] = spl(touches, record["cases"]["shortest"])
         else:
             moves = np.asarray(touches)
             in_time = moves > 0 if within is None else (moves > 0) & (moves <= within)
@@ -77,8 +84,11 @@ def differences(args: Args) -> dict[str, tuple[float, float, float]]:
         raise ValueError(f"`ours` and `theirs` must be as many, got {len(args.ours)} and {len(args.theirs)}.")
     if args.within is not None and args.within < 1:
         raise ValueError(f"`within` must be at least 1 move, got {args.within}.")
-    ours, our_episodes = scores_of(args.record, args.ours, args.within)
-    theirs, their_episodes = scores_of(args.their_record or args.record, args.theirs, args.within)
+    if args.within is not None and args.spl:
+        raise ValueError("`within` counts touches, `spl` weighs them: give one of the two.")
+    other = args.their_record or args.record
+    ours, our_episodes = scores_of(args.record, args.ours, args.within, args.spl)
+    theirs, their_episodes = scores_of(other, args.theirs, args.within, args.spl)
     unlike = [key for key in _EPISODES if our_episodes[key] != their_episodes[key]]
     if unlike:
         raise ValueError(

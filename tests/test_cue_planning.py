@@ -44,17 +44,20 @@ def test_differences_are_paired_by_episode(load, tmp_path):
 def test_recall_is_compared_across_records(load, tmp_path):
     paired = load("paired_differences")
     touches = {"ours": [40, 0, 90, 20], "theirs": [50, 0, 0, 80]}
-    cases = {"seeds": [1, 2, 3, 4]}
+    cases = {"seeds": [1, 2, 3, 4], "shortest": [40, 40, 45, 20]}
     for name, moves in touches.items():
         record = {"contenders": {"cem": {"first_touch": moves}}, "cases": cases}
         (tmp_path / name).write_text(json.dumps(record))
 
-    def found(within=None):
-        args = paired.Args(tmp_path / "ours", ("cem",), ("cem",), tmp_path / "theirs", within)
+    def found(within=None, spl=False):
+        args = paired.Args(tmp_path / "ours", ("cem",), ("cem",), tmp_path / "theirs", within, spl)
         return paired.differences(args)["cem - cem"][0]
 
     assert found() == 0.25  # of four targets three were touched, and two
     assert found(45) == 0.5
+    assert found(spl=True) == pytest.approx((1 - 0.8 + 0.5 + 1 - 0.25) / 4)
+    with pytest.raises(ValueError, match="give one of the two"):
+        found(45, spl=True)
     with pytest.raises(ValueError, match="`within` must be at least 1 move, got 0"):
         found(0)
     for changed, named in (({"cases": {"seeds": [5]}}, "cases"), ({"steps": 100}, "steps")):
@@ -62,6 +65,7 @@ def test_recall_is_compared_across_records(load, tmp_path):
         with pytest.raises(ValueError, match=f"is of other episodes than .*: {named} differ"):
             found()
     path = tmp_path / "scores"
-    path.write_text(json.dumps({"planners": {"cem": {"episodes": [1.0]}}}))
+    path.write_text(json.dumps({"planners": {"cem": {"episodes": [1.0]}}, "random": {"episodes": [0.0]}}))
+    assert paired.differences(paired.Args(path, ("cem",), ("random",)))["cem - random"][0] == 1.0
     with pytest.raises(ValueError, match="holds no `first_touch`"):
         paired.differences(paired.Args(path, ("cem",), ("cem",), within=60))

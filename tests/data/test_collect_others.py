@@ -12,6 +12,7 @@ import pytest
 
 import lssvwm_agents.envs  # noqa: F401  (registers the ids)
 from lssvwm_agents.data.collect import CollectConfig, collect
+from lssvwm_agents.data.waypoint_policies import PointMazeWaypoints
 from lssvwm_agents.errors import UserError
 
 POINT = CollectConfig(
@@ -40,6 +41,32 @@ def test_processes_record_what_one_process_does(tmp_path: Path) -> None:
     assert {e.seed: e.checksum() for e in apart} == {e.seed: e.checksum() for e in together}
     more = collect(replace(config, episodes=6, processes=False), tmp_path / "apart", progress=False)
     assert sorted(more.seeds.tolist()) == list(range(6))
+
+
+def test_some_episodes_begin_by_pushing_straight_and_some_by_pushing_about() -> None:
+    need_point_maze()
+    envs = gymnasium.make_vec(POINT.env, num_envs=1, vectorization_mode="sync", observation="dict")
+    policy = PointMazeWaypoints(envs)
+    observation, _ = envs.reset(seed=0)
+    here, goal = observation["proprio"][0, :2], observation["task"][0]
+    ahead = (goal - here) / np.abs(goal - here).max()
+    begun = {"straight": 0, "about": 0, "neither": 0}
+    for seed in range(200):
+        policy.start([0], [seed])
+        slot = policy._slots[0]
+        slot["strength"] = 0.0  # no noise
+        kind = next((kind for kind in ("straight", "about") if slot[kind] > 0), "neither")
+        begun[kind] += 1
+        length = slot.get(kind, 0)
+        pushes = np.stack([policy.act(envs, observation)[0] for _ in range(length + 1)])
+        if kind == "straight":
+            assert np.allclose(pushes[:length], ahead, atol=1e-6)
+        if kind == "about":
+            assert (pushes[:length] == pushes[0]).all(1)[:4].all()  # held, and then others
+            assert len(np.unique(pushes[:length], axis=0)) > 1
+        assert slot.get(kind, 0) == 0
+    envs.close()
+    assert 30 < begun["straight"] < 70 and 30 < begun["about"] < 70
 
 
 def test_the_controller_reaches_the_goal_and_wanders(tmp_path: Path) -> None:
