@@ -28,7 +28,7 @@ CUE_BRANCH_FRAMES = 12
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Episodes rendered for training; what comes from a store needs only ``num_validation_store_episodes``.
+    """Episodes rendered for training; of a store only ``mirror`` and its number held out matter.
 
     In a cue corridor an episode ends in either branch, some 8 frames after its delay: windows of the
     curriculum must be longer than that to hold both the cue and what came of it.
@@ -45,6 +45,8 @@ class DataConfig:
         envs_at_once: Mazes stepped together while rendering.
         compile_render: Draw through `torch.compile`.
         num_validation_store_episodes: The last episodes of a store, kept for validation.
+        mirror: Store: learn the mirror image of every episode too; for mazes in which left and right are
+            alike.
     """
 
     num_envs: int = 4096
@@ -58,6 +60,7 @@ class DataConfig:
     envs_at_once: int = 4096
     compile_render: bool = False
     num_validation_store_episodes: int = 8
+    mirror: bool = False
 
     def __post_init__(self) -> None:
         if self.num_envs < 1 or self.episode_length < 2 or not self.policies:

@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from lssvwm_agents.envs.mirror import check_mirror, mirror_actions, mirror_frames, mirror_odometry
 from lssvwm_agents.files import write_tensors
 
 if TYPE_CHECKING:
+    from lssvwm_agents.data.episode import Episode
     from lssvwm_agents.data.store import EpisodeStore
 
 EFFECTIVE_WEIGHT = 0.05
@@ -236,6 +238,7 @@ def encode_store(
     episodes: range | None = None,
     cache_dir: str | Path | None = None,
     batch_size: int = 512,
+    mirror: bool = False,
 ) -> LatentDataset:
     """Encode a store's episodes once, and keep the latents beside it for the next time.
 
@@ -247,17 +250,21 @@ def encode_store(
         episodes: Which episodes; None for all.
         cache_dir: Folder of the cached latents; None for no cache.
         batch_size: Frames encoded at once.
+        mirror: Whether the episodes are followed by their mirror images, in the same order.
 
     Raises:
-        ValueError: If there are no episodes.
+        ValueError: If there are no episodes, or the environment has no mirror image.
     """
     episodes = range(store.num_episodes) if episodes is None else episodes
     if len(episodes) == 0:
         raise ValueError("a store must hold at least one episode to train from, got none.")
+    if mirror:
+        check_mirror(store.spec.env_id, store.spec.env_kwargs)
     num_actions = store.spec.num_actions or None
     path = None
     if cache_dir is not None:
         identity = f"{_store_identity(store)}/{episodes.start}-{episodes.stop}-{episodes.step}"
+        identity += "/mirror" if mirror else ""
         name = hashlib.sha256(f"{identity}/{latent_dtype(device)}/{module_hash(tokenizer)}".encode())
         path = Path(cache_dir) / f"latents-{name.hexdigest()[:24]}.safetensors"
     if path is not None and path.is_file():
@@ -265,7 +272,7 @@ def encode_store(
 
         recorded = load_file(path, device=str(torch.device(device)))
     else:
-        recorded = _encode_episodes(store, tokenizer, device, episodes, num_actions, batch_size)
+        recorded = _encode_episodes(store, tokenizer, device, episodes, num_actions, batch_size, mirror)
         if path is not None:
             write_tensors(path, recorded)
     return make_dataset(
@@ -286,29 +293,47 @@ def _encode_episodes(
     episodes: range,
     num_actions: int | None,
     batch_size: int,
+    mirror: bool,
 ) -> dict[str, torch.Tensor]:
-    """Stream episodes through the tokenizer into padded tensors."""
+    """Stream episodes, and their mirror images if asked for, through the tokenizer into padded tensors."""
     from tqdm import tqdm
 
-    columns: dict[str, list[torch.Tensor]] = {"latents": [], "actions": [], "reward": [], "continuation": []}
-    proprios: list[torch.Tensor] = []
-    lengths = []
+    plain: list[dict[str, torch.Tensor]] = []
+    images: list[dict[str, torch.Tensor]] = []
     for index in tqdm(episodes, desc="encode", unit="episode", mininterval=5.0, disable=len(episodes) < 64):
         episode = store.episode(index)
-        lengths.append(len(episode.frames))
-        columns["latents"].append(encode_frames(tokenizer, episode.frames, device, batch_size))
-        columns["actions"].append(torch.from_numpy(actions_to_float(episode.actions, num_actions)))
-        columns["reward"].append(torch.from_numpy(np.asarray(episode.rewards, dtype=np.float32)))
-        ended = np.asarray(episode.terminated, dtype=np.float32)
-        columns["continuation"].append(torch.from_numpy(1.0 - ended))
-        if episode.proprio is not None and episode.proprio.shape[-1] > 0:
-            proprios.append(torch.from_numpy(np.asarray(episode.proprio, dtype=np.float32)))
-    if proprios:
-        columns["proprio"] = proprios
+        row = _recorded(episode, num_actions)
+        plain.append({"latents": encode_frames(tokenizer, episode.frames, device, batch_size), **row})
+        if mirror:
+            flipped = mirror_frames(torch.as_tensor(episode.frames))
+            latents = encode_frames(tokenizer, flipped, device, batch_size)
+            images.append({"latents": latents, **_mirrored(row)})
+    rows = plain + images
     pad = torch.nn.utils.rnn.pad_sequence
-    result = {name: pad(parts, batch_first=True).to(device) for name, parts in columns.items()}
+    result = {name: pad([row[name] for row in rows], batch_first=True).to(device) for name in rows[0]}
+    lengths = [len(row["reward"]) for row in rows]
     result["lengths"] = torch.tensor(lengths, dtype=torch.int64, device=device)
     return result
+
+
+def _recorded(episode: Episode, num_actions: int | None) -> dict[str, torch.Tensor]:
+    """What an episode holds beside its frames: (T, ...) float32 by the names of `LatentDataset`."""
+    row = {
+        "actions": torch.from_numpy(actions_to_float(episode.actions, num_actions)),
+        "reward": torch.from_numpy(np.asarray(episode.rewards, dtype=np.float32)),
+        "continuation": torch.from_numpy(1.0 - np.asarray(episode.terminated, dtype=np.float32)),
+    }
+    if episode.proprio is not None and episode.proprio.shape[-1] > 0:
+        row["proprio"] = torch.from_numpy(np.asarray(episode.proprio, dtype=np.float32))
+    return row
+
+
+def _mirrored(row: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The same of the episode's mirror image."""
+    image = {**row, "actions": mirror_actions(row["actions"])}
+    if "proprio" in row:
+        image["proprio"] = mirror_odometry(row["proprio"])
+    return image
 
 
 def _store_identity(store: EpisodeStore) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lssvwm_agents.data.collect import CollectConfig, collect
 from lssvwm_agents.data.store import EpisodeStore
+from lssvwm_agents.envs.mirror import check_mirror
 from lssvwm_agents.errors import UserError
 from lssvwm_agents.json_options import json_object
 from lssvwm_agents.recipes import RECIPES, Experiment
@@ -30,6 +31,7 @@ class RefreshConfig:
         epsilon: Probability, at each move of the trained policy, of a random action instead of its own.
         first_updates: Updates of the first fit; 0 for the recipe's.
         updates: Updates of every later one, which begins at the weights before.
+        mirror: Fit to the mirror image of every episode too; for mazes in which left and right are alike.
     """
 
     recipe: str = "maze-tiny"
@@ -41,6 +43,7 @@ class RefreshConfig:
     epsilon: float = 0.05
     first_updates: int = 0
     updates: int = 1000
+    mirror: bool = False
 
     def __post_init__(self) -> None:
         if self.recipe not in RECIPES:
@@ -79,8 +82,16 @@ def collect_episodes(
 
     Returns:
         The store of all iterations so far.
+
+    Raises:
+        UserError: If the model is to be fitted to mirror images and the environment has none.
     """
     kwargs = json_object(config.env_kwargs, "--refresh.env-kwargs")
+    if config.mirror:  # told before anything is collected
+        try:
+            check_mirror(env_id, kwargs)
+        except ValueError as error:
+            raise UserError(f"leave out --refresh.mirror: {error}") from error
     ours = env_id.startswith("lssvwm/RaycastMaze")
     if ours:
         kwargs["observation"] = "dict"  # a trained policy's memory needs the odometry
@@ -142,7 +153,8 @@ def fit_model(
     if updates:
         training = dataclasses.replace(training, updates=updates)
     tokenizer = dataclasses.replace(experiment.tokenizer_training, seed=seed)
-    experiment = dataclasses.replace(experiment, training=training, tokenizer_training=tokenizer)
+    data = dataclasses.replace(experiment.data, mirror=config.mirror)
+    experiment = dataclasses.replace(experiment, training=training, tokenizer_training=tokenizer, data=data)
     options = RunOptions(out, store, init=init, device=device, stop_after=stop_after, tensorboard=tensorboard)
     if run_experiment(experiment, options) is None:
         return False

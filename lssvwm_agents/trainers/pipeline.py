@@ -108,6 +108,11 @@ def _run(
     if store is not None:
         experiment = with_store(experiment, store)
         check_store(store, experiment)
+    elif experiment.data.mirror:
+        raise UserError(
+            "--data.mirror needs recorded episodes (--store): mazes rendered on the device cost nothing, "
+            "raise --data.num-envs or set --data.refresh-every for more of them."
+        )
     init = None if options.init is None else load_model(options.init)
     if init is not None:
         for name in _SHAPES:
@@ -124,7 +129,11 @@ def _run(
     if store is not None:
         train_range, held_out = split_episodes(store, experiment.data.num_validation_store_episodes)
         if process.is_main:
-            print(f"store: {len(train_range)} episodes to train on, {len(held_out)} held out", flush=True)
+            images = " with their mirror images" if experiment.data.mirror else ""
+            print(
+                f"store: {len(train_range)} episodes to train on{images}, {len(held_out)} held out",
+                flush=True,
+            )
 
     tokenizer = _tokenizer(experiment, options, process, deadline, store, init)
     if tokenizer is None:
@@ -209,7 +218,9 @@ def _tokenizer(
         held_out = render_frames(mazes, training.num_validation_frames, fold_in(training.seed, 11), device)
     else:
         train_range, held_out_range = split_episodes(store, experiment.data.num_validation_store_episodes)
-        frames = stored_frames(store, train_range, training.num_frames, training.seed).to(process.device)
+        mirror = experiment.data.mirror
+        frames = stored_frames(store, train_range, training.num_frames, training.seed, mirror)
+        frames = frames.to(process.device)
         held_out = stored_frames(store, held_out_range, training.num_validation_frames, training.seed)
         held_out = held_out.to(process.device)
     return train_tokenizer(

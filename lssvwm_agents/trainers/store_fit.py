@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from lssvwm_agents.data.latents import LatentDataset
 from lssvwm_agents.data.store import EpisodeStore
+from lssvwm_agents.envs.mirror import check_mirror
 from lssvwm_agents.errors import UserError
 from lssvwm_agents.recipes import Experiment, odometry_kind
 from lssvwm_agents.worldmodel import WorldModelConfig
@@ -35,8 +36,14 @@ def check_store(store: EpisodeStore, experiment: Experiment) -> None:
     """Refuse a store that the recipe cannot train on, before anything is trained.
 
     Raises:
-        UserError: If an episode is shorter than the recipe's windows, or odometry is needed and missing.
+        UserError: If an episode is shorter than the recipe's windows, odometry is needed and missing, or
+            mirror images are asked for and the environment has none.
     """
+    if experiment.data.mirror:
+        try:
+            check_mirror(store.spec.env_id, store.spec.env_kwargs)
+        except ValueError as error:
+            raise UserError(f"`{store.path}` cannot be mirrored, leave out --data.mirror: {error}") from error
     training = experiment.training
     width = store.spec.proprio_dim
     if (width < 1 and training.memory_replay > 0) or (width < 4 and training.priority > 0):

@@ -11,6 +11,7 @@ import torch
 from lssvwm_agents.data.latents import LatentDataset, encode_store, make_dataset
 from lssvwm_agents.data.online import maze_seeds, render_episodes, rollout, tokenizer_encoder
 from lssvwm_agents.data.store import EpisodeStore
+from lssvwm_agents.envs.mirror import mirror_frames
 from lssvwm_agents.recipes import Experiment
 from lssvwm_agents.seeding import fold_in
 from lssvwm_agents.trainers.data_source import DataSource, FixedData, RefreshedData
@@ -24,8 +25,13 @@ POOL_EPISODES = 1024
 """Of a store with at least twice as many episodes, the tokenizer's frames come from about so many."""
 
 
-def stored_frames(store: EpisodeStore, episodes: range, count: int, seed: int) -> torch.Tensor:
-    """(about count, H, W, 3) uint8 frames, spread over the episodes, or over some of very many."""
+def stored_frames(
+    store: EpisodeStore, episodes: range, count: int, seed: int, mirror: bool = False
+) -> torch.Tensor:
+    """(about count, H, W, 3) uint8 frames, spread over the episodes, or over some of very many.
+
+    With ``mirror`` a random half of them is flipped left to right.
+    """
     episodes = episodes[:: max(1, len(episodes) // POOL_EPISODES)]
     each = -(-count // len(episodes))
     draw = np.random.default_rng(fold_in(seed, 12))
@@ -33,7 +39,11 @@ def stored_frames(store: EpisodeStore, episodes: range, count: int, seed: int) -
     for index in episodes:
         episode = store.episode(index)
         frames.append(episode.frames[np.sort(draw.permutation(len(episode))[:each])])
-    return torch.from_numpy(np.concatenate(frames)[:count])
+    chosen = torch.from_numpy(np.concatenate(frames)[:count])
+    if mirror:
+        half = torch.from_numpy(draw.permutation(len(chosen))[: len(chosen) // 2])
+        chosen[half] = mirror_frames(chosen[half])
+    return chosen
 
 
 def rendered_data(experiment: Experiment, tokenizer: Tokenizer, process: Process) -> DataSource:
@@ -103,20 +113,28 @@ def rendered_validation(
 def stored_data(
     experiment: Experiment, store: EpisodeStore, tokenizer: Tokenizer, process: Process, cache: Path
 ) -> tuple[DataSource, ValidationSet | None]:
-    """A store's episodes, encoded or read from ``cache``, and those held out, None if none are asked for."""
+    """A store's episodes, encoded or read from ``cache``, and those held out, None if none are asked for.
+
+    Where the experiment asks for mirror images, those follow the episodes to train on.
+    """
     training, device = experiment.training, process.device
     train_range, held_out_range = split_episodes(store, experiment.data.num_validation_store_episodes)
     discount = experiment.model.value_discount
 
-    def encode(episodes: range) -> LatentDataset:
-        return encode_store(store, tokenizer, device, discount, episodes=episodes, cache_dir=cache)
+    def encode(episodes: range, mirror: bool = False) -> LatentDataset:
+        return encode_store(
+            store, tokenizer, device, discount, episodes=episodes, cache_dir=cache, mirror=mirror
+        )
+
+    def encode_both() -> tuple[LatentDataset, LatentDataset]:
+        return encode(train_range, experiment.data.mirror), encode(held_out_range)
 
     # One process fills the cache, the others then read it.
     if process.is_main:
-        dataset, held_out = encode(train_range), encode(held_out_range)
+        dataset, held_out = encode_both()
     process.wait()
     if not process.is_main:
-        dataset, held_out = encode(train_range), encode(held_out_range)
+        dataset, held_out = encode_both()
     length = training.validation_context + training.validation_horizon
     if training.num_validation_episodes == 0:
         return FixedData(dataset), None

@@ -45,9 +45,16 @@ def test_actions_become_one_hot_and_the_reset_has_none():
         actions_to_float(np.array([0, 3]), 3)
 
 
-def make_store(path, lengths=(6, 4), seed=0):
+def make_store(path, lengths=(6, 4), seed=0, num_actions=3, proprio_dim=4, **environment):
     rng = np.random.default_rng(seed)
-    spec = StoreSpec(env_id="test/Env-v0", frame_shape=(16, 16, 3), num_actions=3, proprio_dim=4)
+    spec = StoreSpec(
+        **{"env_id": "test/Env-v0", **environment},
+        frame_shape=(16, 16, 3),
+        num_actions=num_actions,
+        action_shape=() if num_actions else (2,),
+        action_dtype="int64" if num_actions else "float32",
+        proprio_dim=proprio_dim,
+    )
     store = EpisodeStore.create(path, spec)
     for length in lengths:
         terminated = np.zeros(length, bool)
@@ -55,11 +62,15 @@ def make_store(path, lengths=(6, 4), seed=0):
         store.append(
             Episode(
                 frames=rng.integers(0, 256, (length, 16, 16, 3), dtype=np.uint8),
-                actions=rng.integers(0, 3, length),
+                actions=(
+                    rng.integers(0, num_actions, length)
+                    if num_actions
+                    else rng.uniform(-1, 1, (length, 2)).astype(np.float32)
+                ),
                 rewards=np.arange(length, dtype=np.float32),
                 terminated=terminated,
                 truncated=np.zeros(length, bool),
-                proprio=rng.normal(size=(length, 4)).astype(np.float32),
+                proprio=rng.normal(size=(length, proprio_dim)).astype(np.float32),
             )
         )
     return store
@@ -104,6 +115,51 @@ def test_latents_are_cached_by_tokenizer_and_store(tmp_path, tokenizer, monkeypa
     calls.clear()
     encode_store(make_store(tmp_path / "other", seed=1), tokenizer, "cpu", 0.9, cache_dir=cache)
     assert calls and len(list(cache.iterdir())) == 3
+
+
+@pytest.mark.parametrize(("num_actions", "proprio_dim"), [(6, 4), (0, 0)], ids=["discrete", "continuous"])
+def test_mirror_images_follow_the_episodes(tmp_path, tokenizer, num_actions, proprio_dim):
+    store = make_store(
+        tmp_path / "store",
+        num_actions=num_actions,
+        proprio_dim=proprio_dim,
+        env_id="lssvwm/RaycastMaze-7x7-v0",
+        env_kwargs={"continuous": num_actions == 0},
+    )
+    plain = encode_store(store, tokenizer, "cpu", 0.9)
+    both = encode_store(store, tokenizer, "cpu", 0.9, batch_size=4, mirror=True)
+    assert both.num_episodes == 4 and both.lengths.tolist() == [6, 4, 6, 4]
+    images = both.select(2, 4)
+    for name, tensor in plain.tensors().items():
+        torch.testing.assert_close(both.tensors()[name][:2], tensor)
+        if name not in ("latents", "actions", "proprio"):
+            assert torch.equal(images.tensors()[name], tensor), name
+    swapped = [0, 1, 3, 2, 5, 4]
+    expected = plain.actions[..., swapped] if num_actions else plain.actions * torch.tensor([1.0, -1.0])
+    assert torch.equal(images.actions, expected) and not torch.equal(images.actions, plain.actions)
+    if proprio_dim:
+        assert torch.equal(images.proprio, plain.proprio * torch.tensor([1.0, -1.0, -1.0, 1.0]))
+    else:
+        assert both.proprio is None
+    frames = torch.from_numpy(store.episode(1).frames[:, :, ::-1].copy()).movedim(-1, -3).float() / 255
+    torch.testing.assert_close(images.latents[1, :4], tokenizer.encode(frames))
+    assert not torch.allclose(images.latents, plain.latents, atol=1e-2)
+
+
+def test_mirrored_latents_have_a_cache_of_their_own(tmp_path, tokenizer):
+    store = make_store(tmp_path / "store", num_actions=6, env_id="lssvwm/RaycastMaze-7x7-v0")
+    cache = tmp_path / "cache"
+    for _ in range(2):
+        for mirror, episodes in ((False, 2), (True, 4)):
+            dataset = encode_store(store, tokenizer, "cpu", 0.9, cache_dir=cache, mirror=mirror)
+            assert dataset.num_episodes == episodes
+    assert len(list(cache.iterdir())) == 2
+
+
+def test_a_store_without_a_mirror_image_is_not_mirrored(tmp_path, tokenizer):
+    store = make_store(tmp_path / "store", num_actions=6, env_id="lssvwm/RaycastMaze-Cue-v0")
+    with pytest.raises(ValueError, match="must not have the cue task"):
+        encode_store(store, tokenizer, "cpu", 0.9, mirror=True)
 
 
 def test_overwrite_replaces_episodes_in_place():
