@@ -84,6 +84,19 @@ class PolicyConfig:
         return cls(feature_dim, low=tuple(action_spec.low), high=tuple(action_spec.high), **settings)
 
 
+def make_actor(config: PolicyConfig) -> Actor:
+    """A fresh actor of these sizes."""
+    return Actor(
+        config.feature_dim,
+        config.action_spec,
+        config.hidden,
+        config.num_layers,
+        config.uniform_share,
+        config.min_std,
+        config.max_std,
+    )
+
+
 class ActorCritic(nn.Module):
     """A policy and its critic.
 
@@ -94,15 +107,7 @@ class ActorCritic(nn.Module):
     def __init__(self, config: PolicyConfig) -> None:
         super().__init__()
         self.config = config
-        self.actor = Actor(
-            config.feature_dim,
-            config.action_spec,
-            config.hidden,
-            config.num_layers,
-            config.uniform_share,
-            config.min_std,
-            config.max_std,
-        )
+        self.actor = make_actor(config)
         self.critic = Critic(
             config.feature_dim, config.hidden, config.num_layers, config.num_bins, config.symlog_limit
         )
@@ -115,9 +120,10 @@ class ActorCritic(nn.Module):
         """Where the weights are."""
         return self.scale.range.device
 
-    def fit_features(self, features: torch.Tensor) -> None:
-        """Measure how features (N, F) are spread, before the first update."""
-        self.actor.mlp.fit(features)
+    def fit_features(self, features: torch.Tensor, critic_alone: bool = False) -> None:
+        """Measure how features (N, F) are spread, before the first update; an actor may know already."""
+        if not critic_alone:
+            self.actor.mlp.fit(features)
         self.critic.mlp.fit(features)
 
     def check_features(self, model_hash: str) -> None:

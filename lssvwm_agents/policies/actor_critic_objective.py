@@ -12,6 +12,7 @@ from typing import Literal
 import torch
 
 from lssvwm_agents.policies.actor_critic import ActorCritic
+from lssvwm_agents.policies.actors import ActionDistribution
 from lssvwm_agents.policies.imagined_rollouts import ImaginedRollouts
 from lssvwm_agents.policies.returns import imagined_return
 
@@ -35,6 +36,8 @@ class ActorCriticObjective:
             weight (as SAC's temperature); 0 for the fixed weight. For continuous actions: nats below the
             largest entropy are -log of it for each entry of the action.
         slow_decay: Of the slow critic, per update.
+        prior_weight: Worth of a nat of KL from the behaviour prior (`lssvwm_agents.policies.behaviour`), in
+            units of the scaled return; 0 to let the policy leave it.
 
     Raises:
         ValueError: If a number is out of range.
@@ -48,6 +51,7 @@ class ActorCriticObjective:
     entropy_weight: float = 5e-3
     entropy_target: float = 0.0
     slow_decay: float = 0.98
+    prior_weight: float = 0.0
 
     def __post_init__(self) -> None:
         if self.gradient not in ("score_function", "dynamics"):
@@ -64,6 +68,8 @@ class ActorCriticObjective:
                 "`entropy_weight` must be at least 0 and `entropy_target` in [0, 1), got "
                 f"{self.entropy_weight} and {self.entropy_target}."
             )
+        if self.prior_weight < 0:
+            raise ValueError(f"`prior_weight` must be at least 0, got {self.prior_weight}.")
 
 
 def critic_loss(
@@ -96,6 +102,13 @@ def entropy_search(
     if objective.entropy_target == 0:
         return entropy.new_zeros(())
     return policy.log_entropy_weight * (entropy.detach() - wanted_entropy(policy, objective))
+
+
+def prior_kl(
+    distribution: ActionDistribution, prior: ActionDistribution, reach_RH: torch.Tensor
+) -> torch.Tensor:
+    """() mean over frames of the nats of KL of what the policy does from the behaviour prior."""
+    return (reach_RH * distribution.kl(prior)).mean()
 
 
 @torch.no_grad()

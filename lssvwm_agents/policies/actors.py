@@ -9,7 +9,7 @@ Legend: ``...`` any leading sizes, ``A`` width of a float action, ``F`` features
 from __future__ import annotations
 
 import math
-from typing import Protocol
+from typing import Protocol, Self
 
 import numpy as np
 import torch
@@ -38,6 +38,10 @@ class ActionDistribution(Protocol):
 
     def mode(self) -> torch.Tensor:
         """(..., A) the action that is chosen where nothing is left to chance."""
+        ...
+
+    def kl(self, other: Self) -> torch.Tensor:
+        """(...) nats of KL(self || other), of the same kind and over the same actions; differentiable."""
         ...
 
 
@@ -79,6 +83,10 @@ class OneHotActions:
         """The likeliest action."""
         index = self.probabilities.argmax(dim=-1)
         return F.one_hot(index, self.probabilities.shape[-1]).to(self.probabilities.dtype)
+
+    def kl(self, other: Self) -> torch.Tensor:
+        """Exact."""
+        return (self.probabilities * (self.log_probabilities - other.log_probabilities)).sum(dim=-1)
 
 
 class SquashedNormal:
@@ -122,6 +130,11 @@ class SquashedNormal:
     def mode(self) -> torch.Tensor:
         """The squashed mean."""
         return self._permitted(self.mean)
+
+    def kl(self, other: Self) -> torch.Tensor:
+        """Exact: that of the normals, because both are put through one bijection, which changes no KL."""
+        ratio, shift = self.std / other.std, (self.mean - other.mean) / other.std
+        return (0.5 * (ratio.square() + shift.square() - 1) - ratio.log()).sum(dim=-1)
 
     def _log_slope(self, raw: torch.Tensor) -> torch.Tensor:
         """Log of the derivative of the squashing, in the form that does not underflow."""

@@ -22,10 +22,13 @@ from lssvwm_agents.policies.actor_critic_objective import (
     critic_loss,
     entropy_search,
     entropy_weight,
+    prior_kl,
     rollout_metrics,
 )
+from lssvwm_agents.policies.actors import ActionDistribution
 from lssvwm_agents.policies.imagined_rollouts import (
     FeatureDynamics,
+    FeaturePolicy,
     FeatureState,
     ImaginedRollouts,
     imagine_policy,
@@ -40,6 +43,7 @@ def accumulate_gradients(
     policy: ActorCritic,
     noise: torch.Tensor,
     objective: ActorCriticObjective,
+    prior: FeaturePolicy | None = None,
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """Imagine with the policy and add the gradients of one update to its parameters.
 
@@ -51,16 +55,17 @@ def accumulate_gradients(
         policy: Actor and critic; the slow critic and the scale of returns move on.
         noise: (H, R, A) standard normal.
         objective: What to follow.
+        prior: What the policy is held near by ``objective.prior_weight``; it is not trained.
 
     Returns:
         The loss (), and () metrics by name.
     """
     if objective.gradient == "dynamics":
-        return dynamics_gradients(dynamics, state, policy, noise, objective)[:2]
+        return dynamics_gradients(dynamics, state, policy, noise, objective, prior)[:2]
     policy.slow_critic.update(objective.slow_decay)
     with torch.no_grad():
         _, rollouts = imagine_policy(dynamics, state.detach(), policy.actor, noise)
-    return score_gradients(policy, score_batch(policy, rollouts, objective), objective)
+    return score_gradients(policy, score_batch(policy, rollouts, objective, prior), objective)
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,7 @@ class ScoredBatch:
         reach: (R, H) share of the rollout that still goes on.
         advantage: (R, H) in units of the scale of returns.
         log_prob: (R, H) of the actions, by the policy that chose them.
+        prior: (R, H) what the behaviour prior does; None without one.
     """
 
     rollouts: ImaginedRollouts
@@ -82,13 +88,18 @@ class ScoredBatch:
     reach: torch.Tensor
     advantage: torch.Tensor
     log_prob: torch.Tensor
+    prior: ActionDistribution | None = None
 
 
 @torch.no_grad()
 def score_batch(
-    policy: ActorCritic, rollouts: ImaginedRollouts, objective: ActorCriticObjective
+    policy: ActorCritic,
+    rollouts: ImaginedRollouts,
+    objective: ActorCriticObjective,
+    prior: FeaturePolicy | None = None,
 ) -> ScoredBatch:
     """Judge rollouts of the policy as it is; the scale of returns moves on."""
+    features_RHF = rollouts.features[:, :-1]
     value_RT = policy.slow_critic(rollouts.features)
     target_RT = lambda_return(
         rollouts.reward, rollouts.continuation, value_RT, objective.discount, objective.lam
@@ -100,7 +111,8 @@ def score_batch(
         value_RT,
         reach(rollouts.continuation)[:, :-1],
         (target_RT - value_RT)[:, :-1] / policy.scale(),
-        policy.actor(rollouts.features[:, :-1]).log_prob(rollouts.actions[:, 1:]),
+        policy.actor(features_RHF).log_prob(rollouts.actions[:, 1:]),
+        None if prior is None else prior(features_RHF),
     )
 
 
@@ -126,6 +138,10 @@ def score_gradients(
     critic = critic_loss(policy, rollouts, batch.target, reach_RH)
     loss = -gain - entropy_weight(policy, objective) * entropy + critic
     loss = loss + entropy_search(policy, objective, entropy)
-    loss.backward()
     metrics = rollout_metrics(policy, rollouts, batch.target, batch.value, entropy, critic, objective)
+    if batch.prior is not None:
+        away = prior_kl(distribution, batch.prior, reach_RH)
+        loss = loss + objective.prior_weight * away
+        metrics["prior_kl"] = away.detach()
+    loss.backward()
     return loss.detach(), {**metrics, "clipped": (ratio_RH != clipped_RH).float().mean().detach()}

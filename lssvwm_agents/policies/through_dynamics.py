@@ -21,10 +21,12 @@ from lssvwm_agents.policies.actor_critic_objective import (
     critic_loss,
     entropy_search,
     entropy_weight,
+    prior_kl,
     rollout_metrics,
 )
 from lssvwm_agents.policies.imagined_rollouts import (
     FeatureDynamics,
+    FeaturePolicy,
     FeatureState,
     ImaginedRollouts,
     imagine_policy,
@@ -51,6 +53,7 @@ def dynamics_gradients(
     policy: ActorCritic,
     noise: torch.Tensor,
     objective: ActorCriticObjective,
+    prior: FeaturePolicy | None = None,
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor], list[RolloutSpan]]:
     """Imagine, and add the gradients of one update through the dynamics to the policy's parameters.
 
@@ -60,6 +63,7 @@ def dynamics_gradients(
         policy: Actor and critic; the slow critic and the scale of returns move on.
         noise: (H, R, A) standard normal.
         objective: What to follow.
+        prior: What the policy is held near by ``objective.prior_weight``; it is not trained.
 
     Returns:
         The loss (), () metrics by name, and what the critic can learn on from (:func:`critic_gradients`).
@@ -84,15 +88,24 @@ def dynamics_gradients(
         if begin == 0:
             policy.scale.update(target_RT[:, :-1])
         gain = (reach_RH * target_RT[:, :-1]).mean() / policy.scale()
-        entropy = (reach_RH * policy.actor(rollouts.features[:, :-1].detach()).entropy()).mean()
+        seen_RHF = rollouts.features[:, :-1].detach()
+        distribution = policy.actor(seen_RHF)
+        entropy = (reach_RH * distribution.entropy()).mean()
         critic = critic_loss(policy, rollouts, target_RT, reach_RH)
         loss = -gain - entropy_weight(policy, objective) * entropy + critic
         loss = loss + entropy_search(policy, objective, entropy)
+        told = rollout_metrics(policy, rollouts, target_RT, value_RT, entropy, critic, objective)
+        if prior is not None:
+            with torch.no_grad():
+                recorded = prior(seen_RHF)
+            away = prior_kl(distribution, recorded, reach_RH)
+            loss = loss + objective.prior_weight * away
+            told["prior_kl"] = away.detach()
         share = len(part) / horizon
         (share * loss).backward()
         total = total + share * loss.detach()
         shares.append(share)
-        kept.append(rollout_metrics(policy, rollouts, target_RT, value_RT, entropy, critic, objective))
+        kept.append(told)
         spans.append(RolloutSpan(rollouts.detach(), reach_RH))
     metrics = {
         name: sum(share * one[name] for share, one in zip(shares, kept, strict=True))  # type: ignore[misc]

@@ -17,6 +17,8 @@ from lssvwm_agents.errors import UserError
 from lssvwm_agents.evaluate.environments import choose_env_id, make_envs
 from lssvwm_agents.imagined import make_contexts
 from lssvwm_agents.policies.actor_critic import WEIGHTS, ActorCritic, PolicyConfig, load_policy
+from lssvwm_agents.policies.actors import Actor
+from lssvwm_agents.policies.behaviour import behaviour_prior
 from lssvwm_agents.report.run_info import file_sha256
 from lssvwm_agents.seeding import fold_in
 from lssvwm_agents.trainers.distributed import Process
@@ -110,6 +112,19 @@ class World:
         return RealStreams(make_envs(self.env_id, starts.streams, kwargs), self.model, policy, seed)
 
 
+def check_recorded(recipe: PolicyRecipe, store: Path | None) -> None:
+    """Refuse a behaviour prior where there are no recorded actions to clone.
+
+    Raises:
+        UserError: If ``training.clone_updates`` asks for one and there is no store.
+    """
+    if recipe.training.clone_updates > 0 and store is None:
+        raise UserError(
+            "`training.clone_updates` clones recorded actions: give episodes by --store, or leave it at 0, "
+            f"got {recipe.training.clone_updates} and no store."
+        )
+
+
 class ActorCriticImprover:
     """Our own actor-critic; see `lssvwm_agents.policies.policy_gradients`.
 
@@ -119,9 +134,13 @@ class ActorCriticImprover:
         recipe: Settings.
         out: The run's folder.
         tensorboard: Whether to write TensorBoard files.
+
+    Raises:
+        UserError: If there is a behaviour prior to be cloned, and no store to clone it from.
     """
 
     def __init__(self, world: World, name: str, recipe: PolicyRecipe, out: Path, tensorboard: bool) -> None:
+        check_recorded(recipe, world.store)
         self.world, self.model, self.env_id = world, world.model, world.env_id
         self.recipe, self.out, self.tensorboard = recipe, out, tensorboard
         self.config = PolicyConfig.for_actions(
@@ -152,7 +171,7 @@ class ActorCriticImprover:
         recipe, device = self.recipe, self.model.device
         total = recipe.training.updates * (iteration + 1)
         training = dataclasses.replace(recipe.training, updates=total)
-        starts = recipe.starts
+        starts, prior = recipe.starts, self._prior(iteration)
         torch.manual_seed(fold_in(training.seed, 30))
         policy = ActorCritic(self.config).to(device)
         pool = StartPool(
@@ -179,9 +198,25 @@ class ActorCriticImprover:
             else None,
             starts.stream_share,
             starts.stream_frames,
+            prior,
         )
         policy.save(self.out / "policy")
         return result.finished
+
+    def _prior(self, iteration: int) -> Actor | None:
+        """The behaviour prior of an iteration, of its world model and of all that was recorded so far."""
+        training, store = self.recipe.training, self.world.store
+        if training.clone_updates == 0 or store is None:
+            return None
+        return behaviour_prior(
+            self.out / "behaviour" / f"{iteration:03d}",
+            self.config,
+            self.model,
+            EpisodeStore.open(store),
+            training.clone_frames,
+            training.clone_updates,
+            fold_in(training.seed, 37, iteration),
+        )
 
     def policy(self) -> ActorCritic:
         """The policy as it was saved."""

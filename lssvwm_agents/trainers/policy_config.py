@@ -73,6 +73,9 @@ class PolicyTrainingConfig(OptimizationConfig):
             first, the critic in all. It divides ``updates``.
         doubt: Rewards count as far as the model is sure of them: shrunk towards 0 by so many standard
             deviations of their predicted distribution; 0 for the plain mean.
+        clone_updates: Updates by which the behaviour prior is cloned from the recorded actions, before every
+            iteration; the policy begins as the first. 0 for no prior.
+        clone_frames: Recorded frames, about, that it is cloned from.
     """
 
     updates: int = 200
@@ -91,9 +94,16 @@ class PolicyTrainingConfig(OptimizationConfig):
     num_denoising_steps: int = 1
     reuse: int = 1
     doubt: float = 0.0
+    clone_updates: int = 0
+    clone_frames: int = 100_000
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.clone_updates < 0 or self.clone_frames < 1:
+            raise ValueError(
+                "`clone_updates` must be at least 0 and `clone_frames` at least 1, got "
+                f"{self.clone_updates} and {self.clone_frames}."
+            )
         if self.doubt < 0:
             raise ValueError(f"`doubt` must be at least 0, got {self.doubt}.")
         for name in ("horizon", "starts", "forks", "num_denoising_steps", "reuse"):
@@ -213,4 +223,9 @@ class PolicyRecipe:
             raise ValueError(
                 "only rollouts of the score function can be replayed as CUDA graphs: with gradient=dynamics "
                 "leave cuda_graph off."
+            )
+        if self.objective.prior_weight > 0 and training.clone_updates == 0:
+            raise ValueError(
+                "`prior_weight` holds the policy near a behaviour prior: set `clone_updates` above 0 to "
+                f"clone one, got prior_weight={self.objective.prior_weight} and clone_updates=0."
             )

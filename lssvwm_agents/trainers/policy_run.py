@@ -25,7 +25,7 @@ from lssvwm_agents.report.run_info import run_info
 from lssvwm_agents.trainers.distributed import choose_device
 from lssvwm_agents.trainers.logging import RunLog
 from lssvwm_agents.trainers.model_refresh import RefreshConfig, collect_episodes, fit_model
-from lssvwm_agents.trainers.policy_algorithms import Improver, make_improver
+from lssvwm_agents.trainers.policy_algorithms import Improver, check_recorded, make_improver
 from lssvwm_agents.trainers.policy_config import Algorithm, PolicyRecipe
 from lssvwm_agents.trainers.run_folder import claim
 from lssvwm_agents.weights import find_model, load_model
@@ -94,6 +94,13 @@ class PolicyRun:
                 f"--algo {options.algo} leave them at 1 and off, got {training.reuse} and "
                 f"{training.cuda_graph}."
             )
+        if options.algo != "actor-critic" and training.clone_updates > 0:
+            raise UserError(
+                f"`training.clone_updates` is of the actor-critic: with --algo {options.algo} leave it at 0, "
+                f"got {training.clone_updates}."
+            )
+        if options.model is not None:
+            check_recorded(recipe, options.store)
         if options.store is not None:
             if options.model is None:
                 raise UserError(

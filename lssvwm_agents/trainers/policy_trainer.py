@@ -13,6 +13,7 @@ from torch.utils import _pytree as pytree
 from lssvwm_agents.planners import CudaGraphs
 from lssvwm_agents.policies.actor_critic import ActorCritic
 from lssvwm_agents.policies.actor_critic_objective import ActorCriticObjective
+from lssvwm_agents.policies.actors import Actor
 from lssvwm_agents.policies.imagined_rollouts import ImaginedRollouts, imagine_policy
 from lssvwm_agents.policies.policy_gradients import ScoredBatch, score_batch, score_gradients
 from lssvwm_agents.policies.sure_rewards import sure_reward
@@ -94,6 +95,7 @@ class ImaginedUpdate:
         streams: Episodes of the policy's own, where a share of the rollouts starts; None for none.
         stream_share: That share.
         stream_frames: Real frames that they move on by before a batch of rollouts.
+        prior: What the policy is held near; frozen. None for nothing.
     """
 
     def __init__(
@@ -106,10 +108,11 @@ class ImaginedUpdate:
         streams: RealStreams | None = None,
         stream_share: float = 0.5,
         stream_frames: int = 4,
+        prior: Actor | None = None,
     ) -> None:
         self.model, self.policy, self.pool = model, policy, pool
         self.objective, self.training = objective, training
-        self.streams, self.stream_frames = streams, stream_frames
+        self.streams, self.stream_frames, self.prior = streams, stream_frames, prior
         self.from_streams = 0 if streams is None else round(stream_share * training.starts)
         imagine: Callable[..., ImaginedRollouts] = functools.partial(_imagine, model, policy, training)
         self._imagine = CudaGraphs(imagine) if training.cuda_graph else imagine
@@ -130,7 +133,9 @@ class ImaginedUpdate:
         training = self.training
         dynamics = ImaginedDynamics(self.model, training.num_denoising_steps, of_frames, training.doubt)
         forks = self.model.repeat(state, training.forks)
-        loss, metrics, spans = dynamics_gradients(dynamics, forks, self.policy, noise, self.objective)
+        loss, metrics, spans = dynamics_gradients(
+            dynamics, forks, self.policy, noise, self.objective, self.prior
+        )
         self._spans = (number, spans)
         return loss, {**metrics, **real}
 
@@ -141,7 +146,7 @@ class ImaginedUpdate:
             state, noise, of_frames, real = self._begin(number)
             with torch.no_grad():
                 rollouts = self._imagine(state.detach(), noise, of_frames)
-            self._scored = (number, score_batch(self.policy, rollouts, self.objective), real)
+            self._scored = (number, score_batch(self.policy, rollouts, self.objective, self.prior), real)
         _, batch, real = self._scored
         loss, metrics = score_gradients(self.policy, batch, self.objective)
         return loss, {**metrics, **real}
@@ -199,6 +204,7 @@ def improve_policy(
     make_streams: Callable[[ActorCritic], RealStreams] | None = None,
     stream_share: float = 0.5,
     stream_frames: int = 4,
+    prior: Actor | None = None,
 ) -> LoopResult:
     """Improve ``policy`` until it has had ``training.updates`` updates in all; resumes where it was.
 
@@ -218,14 +224,20 @@ def improve_policy(
         make_streams: Begins episodes of the policy's own; a resumed run begins others.
         stream_share: Share of the starts that are drawn from them.
         stream_frames: Real frames that they move on by before a batch of rollouts.
+        prior: A frozen actor of the policy's shape, on the model's device: the policy begins as a copy of it,
+            and is held near it by ``objective.prior_weight``. None to begin without.
     """
     model.eval().requires_grad_(False)
+    if prior is not None:
+        policy.actor.load_state_dict(prior.state_dict())  # before the loop, which may have a checkpoint
     policy.log_entropy_weight.requires_grad_(objective.entropy_target > 0)
     streams = None if make_streams is None or stream_share == 0 else make_streams(policy)
-    update = ImaginedUpdate(model, policy, pool, objective, training, streams, stream_share, stream_frames)
+    update = ImaginedUpdate(
+        model, policy, pool, objective, training, streams, stream_share, stream_frames, prior
+    )
     loop = TrainingLoop(policy, training, process, directory, PHASE, tensorboard, update)
     if loop.update == 0:
-        policy.fit_features(pool.features(0).float())
+        policy.fit_features(pool.features(0).float(), critic_alone=prior is not None)
     rows, frames = training.starts * training.forks, training.starts * training.forks * training.horizon
 
     def make_share(number: int, progress: float) -> Share:
