@@ -17,6 +17,7 @@ from lssvwm_agents.policies.imagined_rollouts import ImaginedRollouts
 from lssvwm_agents.policies.returns import imagined_return
 
 GradientKind = Literal["score_function", "dynamics"]
+Bootstrap = Literal["critic", "recorded"]
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,10 @@ class ActorCriticObjective:
             weight (as SAC's temperature); 0 for the fixed weight. For continuous actions: nats below the
             largest entropy are -log of it for each entry of the action.
         slow_decay: Of the slow critic, per update.
+        bootstrap: What says what follows after the imagined frames: the slow ``critic``, which learns it from
+            imagination, or the world model's value head, what followed in the ``recorded`` episodes. The
+            latter is one step of policy improvement over who recorded them (Brandfonbrener et al. 2021,
+            arXiv 2106.08909): it promises nothing that the model alone believes.
         prior_weight: Worth of a nat of KL from the behaviour prior (`lssvwm_agents.policies.behaviour`), in
             units of the scaled return; 0 to let the policy leave it.
 
@@ -51,11 +56,14 @@ class ActorCriticObjective:
     entropy_weight: float = 5e-3
     entropy_target: float = 0.0
     slow_decay: float = 0.98
+    bootstrap: Bootstrap = "critic"
     prior_weight: float = 0.0
 
     def __post_init__(self) -> None:
         if self.gradient not in ("score_function", "dynamics"):
             raise ValueError(f"`gradient` must be score_function or dynamics, got {self.gradient!r}.")
+        if self.bootstrap not in ("critic", "recorded"):
+            raise ValueError(f"`bootstrap` must be critic or recorded, got {self.bootstrap!r}.")
         for name in ("discount", "lam", "slow_decay"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ValueError(f"`{name}` must be in [0, 1], got {getattr(self, name)}.")

@@ -40,6 +40,9 @@ class FeatureDynamics(Protocol):
         ...
 
 
+FeatureValue: TypeAlias = Callable[[torch.Tensor], torch.Tensor]
+"""From (..., F) features to (...) what follows; differentiable, its parameters frozen."""
+
 FeaturePolicy: TypeAlias = Callable[[torch.Tensor], ActionDistribution]
 """From (R, F) features to what may be done; an :class:`~lssvwm_agents.policies.actors.Actor` is one."""
 

@@ -30,6 +30,7 @@ from lssvwm_agents.policies.imagined_rollouts import (
     FeatureDynamics,
     FeaturePolicy,
     FeatureState,
+    FeatureValue,
     ImaginedRollouts,
     imagine_policy,
 )
@@ -44,6 +45,7 @@ def accumulate_gradients(
     noise: torch.Tensor,
     objective: ActorCriticObjective,
     prior: FeaturePolicy | None = None,
+    bootstrap: FeatureValue | None = None,
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """Imagine with the policy and add the gradients of one update to its parameters.
 
@@ -56,16 +58,18 @@ def accumulate_gradients(
         noise: (H, R, A) standard normal.
         objective: What to follow.
         prior: What the policy is held near by ``objective.prior_weight``; it is not trained.
+        bootstrap: What says what follows after the imagined frames; None for the slow critic.
 
     Returns:
         The loss (), and () metrics by name.
     """
     if objective.gradient == "dynamics":
-        return dynamics_gradients(dynamics, state, policy, noise, objective, prior)[:2]
+        return dynamics_gradients(dynamics, state, policy, noise, objective, prior, bootstrap)[:2]
     policy.slow_critic.update(objective.slow_decay)
     with torch.no_grad():
         _, rollouts = imagine_policy(dynamics, state.detach(), policy.actor, noise)
-    return score_gradients(policy, score_batch(policy, rollouts, objective, prior), objective)
+    batch = score_batch(policy, rollouts, objective, prior, bootstrap)
+    return score_gradients(policy, batch, objective)
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,7 @@ class ScoredBatch:
     Attributes:
         rollouts: The rollouts.
         target: (R, T) lambda-returns.
-        value: (R, T) by the slow critic.
+        value: (R, T) by the slow critic, or what stands in for it.
         reach: (R, H) share of the rollout that still goes on.
         advantage: (R, H) in units of the scale of returns.
         log_prob: (R, H) of the actions, by the policy that chose them.
@@ -97,10 +101,11 @@ def score_batch(
     rollouts: ImaginedRollouts,
     objective: ActorCriticObjective,
     prior: FeaturePolicy | None = None,
+    bootstrap: FeatureValue | None = None,
 ) -> ScoredBatch:
     """Judge rollouts of the policy as it is; the scale of returns moves on."""
     features_RHF = rollouts.features[:, :-1]
-    value_RT = policy.slow_critic(rollouts.features)
+    value_RT = (bootstrap or policy.slow_critic)(rollouts.features)
     target_RT = lambda_return(
         rollouts.reward, rollouts.continuation, value_RT, objective.discount, objective.lam
     )

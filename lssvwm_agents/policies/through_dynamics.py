@@ -28,6 +28,7 @@ from lssvwm_agents.policies.imagined_rollouts import (
     FeatureDynamics,
     FeaturePolicy,
     FeatureState,
+    FeatureValue,
     ImaginedRollouts,
     imagine_policy,
 )
@@ -54,6 +55,7 @@ def dynamics_gradients(
     noise: torch.Tensor,
     objective: ActorCriticObjective,
     prior: FeaturePolicy | None = None,
+    bootstrap: FeatureValue | None = None,
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor], list[RolloutSpan]]:
     """Imagine, and add the gradients of one update through the dynamics to the policy's parameters.
 
@@ -64,6 +66,7 @@ def dynamics_gradients(
         noise: (H, R, A) standard normal.
         objective: What to follow.
         prior: What the policy is held near by ``objective.prior_weight``; it is not trained.
+        bootstrap: What says what follows after a cut; None for the slow critic.
 
     Returns:
         The loss (), () metrics by name, and what the critic can learn on from (:func:`critic_gradients`).
@@ -76,7 +79,7 @@ def dynamics_gradients(
     for begin in range(0, horizon, objective.truncation):
         part = noise[begin : begin + objective.truncation]
         state, rollouts = imagine_policy(dynamics, state.detach(), policy.actor, part)
-        value_RT = policy.slow_critic(rollouts.features)
+        value_RT = (bootstrap or policy.slow_critic)(rollouts.features)
         target_RT = lambda_return(
             rollouts.reward, rollouts.continuation, value_RT, objective.discount, objective.lam
         )
@@ -115,7 +118,10 @@ def dynamics_gradients(
 
 
 def critic_gradients(
-    policy: ActorCritic, spans: list[RolloutSpan], objective: ActorCriticObjective
+    policy: ActorCritic,
+    spans: list[RolloutSpan],
+    objective: ActorCriticObjective,
+    bootstrap: FeatureValue | None = None,
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """Add the gradients of one update of the critic alone; the actor's stay as they are.
 
@@ -123,6 +129,7 @@ def critic_gradients(
         policy: Actor and critic; the slow critic moves on, and with it the targets.
         spans: What :func:`dynamics_gradients` imagined.
         objective: What to follow.
+        bootstrap: As there.
 
     Returns:
         The loss (), and () metrics by name.
@@ -133,7 +140,7 @@ def critic_gradients(
     metrics = {"loss/critic": zero, "target": zero, "value": zero}
     for span in spans:
         with torch.no_grad():
-            value_RT = policy.slow_critic(span.rollouts.features)
+            value_RT = (bootstrap or policy.slow_critic)(span.rollouts.features)
             target_RT = lambda_return(
                 span.rollouts.reward, span.rollouts.continuation, value_RT, objective.discount, objective.lam
             )

@@ -27,7 +27,7 @@ from lssvwm_agents.trainers.policy_starts import StartPool
 from lssvwm_agents.trainers.policy_trainer import improve_policy
 from lssvwm_agents.trainers.real_streams import RealStreams
 from lssvwm_agents.trainers.run_folder import training_progress
-from lssvwm_agents.worldmodel import WorldModel
+from lssvwm_agents.worldmodel import WorldModel, WorldModelConfig
 
 
 class Improver(Protocol):
@@ -125,6 +125,26 @@ def check_recorded(recipe: PolicyRecipe, store: Path | None) -> None:
         )
 
 
+def check_value(recipe: PolicyRecipe, config: WorldModelConfig) -> None:
+    """Refuse to bootstrap from recorded values that the model has not, or of another discount.
+
+    Raises:
+        UserError: If ``objective.bootstrap`` is ``recorded`` and the model's value head does not fit.
+    """
+    objective = recipe.objective
+    if objective.bootstrap == "critic":
+        return
+    if not config.value_head:
+        raise UserError(
+            "`objective.bootstrap` recorded needs a world model with a value head, and this one has none."
+        )
+    if objective.discount != config.value_discount:
+        raise UserError(
+            f"`objective.discount` must be that of the recorded values, {config.value_discount}, for "
+            f"`objective.bootstrap` recorded, got {objective.discount}."
+        )
+
+
 class ActorCriticImprover:
     """Our own actor-critic; see `lssvwm_agents.policies.policy_gradients`.
 
@@ -136,11 +156,13 @@ class ActorCriticImprover:
         tensorboard: Whether to write TensorBoard files.
 
     Raises:
-        UserError: If there is a behaviour prior to be cloned, and no store to clone it from.
+        UserError: If there is a behaviour prior to be cloned, and no store to clone it from, or recorded
+            values are asked for that the model has not.
     """
 
     def __init__(self, world: World, name: str, recipe: PolicyRecipe, out: Path, tensorboard: bool) -> None:
         check_recorded(recipe, world.store)
+        check_value(recipe, world.model.config)
         self.world, self.model, self.env_id = world, world.model, world.env_id
         self.recipe, self.out, self.tensorboard = recipe, out, tensorboard
         self.config = PolicyConfig.for_actions(

@@ -21,11 +21,17 @@ from lssvwm_agents.data.store import EpisodeStore
 from lssvwm_agents.errors import UserError
 from lssvwm_agents.evaluate.policy import evaluate_policy, growing_gap
 from lssvwm_agents.files import write_json
+from lssvwm_agents.recipes import RECIPES
 from lssvwm_agents.report.run_info import run_info
 from lssvwm_agents.trainers.distributed import choose_device
 from lssvwm_agents.trainers.logging import RunLog
 from lssvwm_agents.trainers.model_refresh import RefreshConfig, collect_episodes, fit_model
-from lssvwm_agents.trainers.policy_algorithms import Improver, check_recorded, make_improver
+from lssvwm_agents.trainers.policy_algorithms import (
+    Improver,
+    check_recorded,
+    check_value,
+    make_improver,
+)
 from lssvwm_agents.trainers.policy_config import Algorithm, PolicyRecipe
 from lssvwm_agents.trainers.run_folder import claim
 from lssvwm_agents.weights import find_model, load_model
@@ -99,6 +105,11 @@ class PolicyRun:
                 f"`training.clone_updates` is of the actor-critic: with --algo {options.algo} leave it at 0, "
                 f"got {training.clone_updates}."
             )
+        if options.algo != "actor-critic" and recipe.objective.bootstrap != "critic":
+            raise UserError(
+                f"`objective.bootstrap` is of the actor-critic: with --algo {options.algo} leave it at "
+                f"critic, got {recipe.objective.bootstrap}."
+            )
         if options.model is not None:
             check_recorded(recipe, options.store)
         if options.store is not None:
@@ -110,8 +121,12 @@ class PolicyRun:
         self.recipe, self.options, self.out = recipe, options, options.out
         self.device = choose_device(options.device)
         self.deadline = time.monotonic() + options.stop_after if options.stop_after > 0 else None
-        if options.model is not None:
+        if options.model is None:
+            check_value(recipe, RECIPES[options.refresh.recipe]().model)
+        else:
             find_model(options.model)  # a wrong name is told before a folder is made
+            if recipe.objective.bootstrap != "critic":
+                check_value(recipe, load_model(options.model).config)
         claim(
             self.out,
             {

@@ -14,7 +14,7 @@ from lssvwm_agents.planners import CudaGraphs
 from lssvwm_agents.policies.actor_critic import ActorCritic
 from lssvwm_agents.policies.actor_critic_objective import ActorCriticObjective
 from lssvwm_agents.policies.actors import Actor
-from lssvwm_agents.policies.imagined_rollouts import ImaginedRollouts, imagine_policy
+from lssvwm_agents.policies.imagined_rollouts import FeatureValue, ImaginedRollouts, imagine_policy
 from lssvwm_agents.policies.policy_gradients import ScoredBatch, score_batch, score_gradients
 from lssvwm_agents.policies.sure_rewards import sure_reward
 from lssvwm_agents.policies.through_dynamics import RolloutSpan, critic_gradients, dynamics_gradients
@@ -58,6 +58,14 @@ class ImaginedDynamics:
             reward = sure_reward(heads.reward(prediction.features), heads.two_hot.bins, self.doubt)
             prediction = dataclasses.replace(prediction, reward=reward)
         return state, prediction
+
+
+def recorded_value(model: WorldModel) -> FeatureValue:
+    """The model's value head as a function of features: what followed in its training data."""
+    heads = model.heads
+    head = heads.value
+    assert head is not None
+    return lambda features: heads.two_hot.mean(head(features))
 
 
 def frame_noise(
@@ -115,6 +123,7 @@ class ImaginedUpdate:
         self.streams, self.stream_frames, self.prior = streams, stream_frames, prior
         self.from_streams = 0 if streams is None else round(stream_share * training.starts)
         imagine: Callable[..., ImaginedRollouts] = functools.partial(_imagine, model, policy, training)
+        self._bootstrap = None if objective.bootstrap == "critic" else recorded_value(model)
         self._imagine = CudaGraphs(imagine) if training.cuda_graph else imagine
         self._scored: tuple[int, ScoredBatch, dict[str, torch.Tensor]] | None = None
         self._spans: tuple[int, list[RolloutSpan]] | None = None
@@ -128,13 +137,13 @@ class ImaginedUpdate:
     def _through_dynamics(self, number: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Actor and critic learn from a new batch, the critic alone from one that is held."""
         if self._spans is not None and self._spans[0] == number:
-            return critic_gradients(self.policy, self._spans[1], self.objective)
+            return critic_gradients(self.policy, self._spans[1], self.objective, self._bootstrap)
         state, noise, of_frames, real = self._begin(number)
         training = self.training
         dynamics = ImaginedDynamics(self.model, training.num_denoising_steps, of_frames, training.doubt)
         forks = self.model.repeat(state, training.forks)
         loss, metrics, spans = dynamics_gradients(
-            dynamics, forks, self.policy, noise, self.objective, self.prior
+            dynamics, forks, self.policy, noise, self.objective, self.prior, self._bootstrap
         )
         self._spans = (number, spans)
         return loss, {**metrics, **real}
@@ -146,7 +155,8 @@ class ImaginedUpdate:
             state, noise, of_frames, real = self._begin(number)
             with torch.no_grad():
                 rollouts = self._imagine(state.detach(), noise, of_frames)
-            self._scored = (number, score_batch(self.policy, rollouts, self.objective, self.prior), real)
+            batch = score_batch(self.policy, rollouts, self.objective, self.prior, self._bootstrap)
+            self._scored = (number, batch, real)
         _, batch, real = self._scored
         loss, metrics = score_gradients(self.policy, batch, self.objective)
         return loss, {**metrics, **real}

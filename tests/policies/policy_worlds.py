@@ -10,7 +10,7 @@ import torch
 from lssvwm_agents.planners import ActionSpec, ContinuousActions, DiscreteActions
 from lssvwm_agents.policies.actor_critic import ActorCritic, PolicyConfig
 from lssvwm_agents.policies.actor_critic_objective import ActorCriticObjective
-from lssvwm_agents.policies.imagined_rollouts import FeaturePolicy
+from lssvwm_agents.policies.imagined_rollouts import FeaturePolicy, FeatureValue
 from lssvwm_agents.policies.policy_gradients import accumulate_gradients
 
 
@@ -79,6 +79,7 @@ def train(
     updates: int,
     learning_rate: float = 1e-2,
     prior: FeaturePolicy | None = None,
+    bootstrap: FeatureValue | None = None,
     **objective: Any,
 ) -> dict[str, float]:
     """Improve a policy from one state; gives the last metrics."""
@@ -91,7 +92,7 @@ def train(
     metrics: dict[str, torch.Tensor] = {}
     for _ in range(updates):
         noise = torch.randn(horizon, len(state.features), width, generator=generator)
-        _, metrics = accumulate_gradients(world, state, policy, noise, settings, prior)
+        _, metrics = accumulate_gradients(world, state, policy, noise, settings, prior, bootstrap)
         optimizer.step()
         optimizer.zero_grad()
     return {name: value.item() for name, value in metrics.items()}

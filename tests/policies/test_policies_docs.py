@@ -14,7 +14,7 @@ TEXT = (Path(__file__).resolve().parents[2] / "docs" / "policies.md").read_text(
 def test_the_commands_are_understood():
     text = TEXT.replace("\\\n", " ")
     commands = re.findall(r"^lssvwm train-policy (.*)$", text, flags=re.MULTILINE)
-    assert len(commands) == 4
+    assert len(commands) == 5
     for command in commands:
         words = shlex.split(command, comments=True)
         assert tyro.cli(TrainPolicyArgs, args=words).out.parts[0] == "runs"
