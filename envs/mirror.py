@@ -18,7 +18,9 @@ from lssvwm_agents.envs.registration import CUE_ID
 
 _SWAPPED = (0, 1, 3, 2, 5, 4)  # noop, forward, right, left, forward-right, forward-left
 _FAMILIES = ("lssvwm/RaycastMaze-", "lssvwm/MemoryMaze-")
-_CONTINUOUS_ACTIONS, _POSE = 2, 4
+_CONTINUOUS_ACTIONS = 2
+POSE_DIM = 4
+"""Numbers of a pose: ahead, left, sine and cosine of the heading."""
 
 
 def check_mirror(env_id: str, env_kwargs: Mapping[str, Any] | None = None) -> None:
@@ -67,9 +69,10 @@ def mirror_odometry(odometry: Tensor) -> Tensor:
     Raises:
         ValueError: If the odometry has another width.
     """
-    if odometry.shape[-1] != _POSE:
+    if odometry.shape[-1] != POSE_DIM:
         raise ValueError(
-            f"`odometry` must be (..., {_POSE}): ahead, left, sine and cosine, got {tuple(odometry.shape)}."
+            f"`odometry` must be (..., {POSE_DIM}): ahead, left, sine and cosine, got "
+            f"{tuple(odometry.shape)}."
         )
     ahead, left, sine, cosine = odometry.unbind(-1)
     return torch.stack([ahead, -left, -sine, cosine], dim=-1)

@@ -13,7 +13,7 @@ import torch
 
 from lssvwm_agents.policies.actor_critic import ActorCritic
 from lssvwm_agents.policies.actors import ActionDistribution
-from lssvwm_agents.policies.imagined_rollouts import ImaginedRollouts
+from lssvwm_agents.policies.imagined_rollouts import FeaturePolicy, FeatureValue, ImaginedRollouts
 from lssvwm_agents.policies.returns import imagined_return
 
 GradientKind = Literal["score_function", "dynamics"]
@@ -37,10 +37,10 @@ class ActorCriticObjective:
             weight (as SAC's temperature); 0 for the fixed weight. For continuous actions: nats below the
             largest entropy are -log of it for each entry of the action.
         slow_decay: Of the slow critic, per update.
-        bootstrap: What says what follows after the imagined frames: the slow ``critic``, which learns it from
-            imagination, or the world model's value head, what followed in the ``recorded`` episodes. The
-            latter is one step of policy improvement over who recorded them (Brandfonbrener et al. 2021,
-            arXiv 2106.08909): it promises nothing that the model alone believes.
+        bootstrap: What says what follows after each frame, in the targets and as the baseline: the slow
+            ``critic``, which learns it from imagination, or the world model's value head, which learnt what
+            followed in the ``recorded`` episodes (MBOP, Argenson and Dulac-Arnold 2021, arXiv 2008.05556):
+            an improvement over who recorded them, that no mistake of the model is bootstrapped into.
         prior_weight: Worth of a nat of KL from the behaviour prior (`lssvwm_agents.policies.behaviour`), in
             units of the scaled return; 0 to let the policy leave it.
 
@@ -78,6 +78,26 @@ class ActorCriticObjective:
             )
         if self.prior_weight < 0:
             raise ValueError(f"`prior_weight` must be at least 0, got {self.prior_weight}.")
+
+
+def check_guides(
+    objective: ActorCriticObjective, prior: FeaturePolicy | None, bootstrap: FeatureValue | None
+) -> None:
+    """Refuse an objective without what it asks for.
+
+    Raises:
+        ValueError: If a weight of the prior has no prior, or ``bootstrap`` names another than is given.
+    """
+    if objective.prior_weight > 0 and prior is None:
+        raise ValueError(
+            f"`prior_weight` needs a behaviour prior (`prior`), got {objective.prior_weight} and none."
+        )
+    if (objective.bootstrap == "recorded") != (bootstrap is not None):
+        given = "none" if bootstrap is None else "one"
+        raise ValueError(
+            "a function `bootstrap` goes with the objective's bootstrap='recorded', and with no other, got "
+            f"{objective.bootstrap!r} and {given}."
+        )
 
 
 def critic_loss(

@@ -9,9 +9,10 @@ Legend: ``N`` choices, ``F`` features, ``A`` width of a float action, ``T`` fram
 
 from __future__ import annotations
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -70,7 +71,7 @@ def recorded_choices(
     Raises:
         UserError: If the episodes do not fit the model, or nothing was done in them.
     """
-    _check_fits(model, store)
+    check_fits(model, store)
     lengths = store.lengths
     order = np.random.default_rng(fold_in(seed, 0)).permutation(store.num_episodes)
     enough = int(np.searchsorted(np.cumsum(lengths[order]), max_frames)) + 1
@@ -144,7 +145,7 @@ def _num_choices(episode: Episode) -> int:
     return min(len(episode) - 1, int(ends[0]) if len(ends) else len(episode))
 
 
-def _check_fits(model: WorldModel, store: EpisodeStore) -> None:
+def check_fits(model: WorldModel, store: EpisodeStore) -> None:
     """Refuse episodes that the model cannot see."""
     config, spec = model.config, store.spec
     if store.num_episodes == 0:
@@ -184,7 +185,7 @@ def clone(
 
     Args:
         actor: Fresh; how features are spread is measured too.
-        features: (N, F); the last 5% are held out, which are other episodes where there are several.
+        features: (N, F); the last 5% are held out: other episodes, but for one that may be cut.
         actions: (N, A) what was done.
         updates: Of Adam.
         batch: Choices of each update.
@@ -230,6 +231,7 @@ def _inside(actor: Actor, actions: torch.Tensor) -> torch.Tensor:
 
 def behaviour_prior(
     folder: Path,
+    iteration: int,
     config: PolicyConfig,
     model: WorldModel,
     store: EpisodeStore,
@@ -237,10 +239,11 @@ def behaviour_prior(
     updates: int,
     seed: int,
 ) -> Actor:
-    """The prior that a folder keeps, frozen; where it keeps none yet, one is cloned.
+    """The prior of an iteration, frozen; cloned, unless a folder keeps it or has one of the same data.
 
     Args:
-        folder: Holds the weights, and a summary.
+        folder: Holds a folder for each iteration that cloned one, with weights and a summary.
+        iteration: From 0.
         config: Sizes of the actor.
         model: The world model whose features it reads.
         store: Recorded episodes.
@@ -250,21 +253,41 @@ def behaviour_prior(
     """
     from safetensors.torch import load_file
 
-    if not (folder / WEIGHTS).is_file():
+    source = {"features_of": config.features_of, "episodes": store.num_episodes}
+    folders = [folder / f"{index:03d}" for index in range(iteration, -1, -1)]
+    kept = next((one for one in folders if _source(one) == source), None)
+    if kept is None:
+        kept, seed = folders[0], fold_in(seed, iteration)
         torch.manual_seed(fold_in(seed, 1))
         fresh = make_actor(config).to(model.device)
         features, actions = recorded_choices(model, store, frames, fold_in(seed, 2))
         nats = clone(fresh, features.float(), actions.float(), updates, seed=fold_in(seed, 3))
-        uniform = fresh.max_entropy
-        write_json(
-            folder / SUMMARY,
-            {"choices": len(features), "updates": updates, "nats": nats, "uniform_nats": uniform},
-        )
-        write_tensors(folder / WEIGHTS, fresh.state_dict())  # last: where it is, all is
-        tqdm.write(
-            f"behaviour prior: cloned from {len(features)} recorded choices; {nats:.3f} nats for each of "
-            f"those held out (uniform choices: {uniform:.3f})"
-        )
+        _tell(len(features), updates, nats, fresh.max_entropy)
+        told = {"choices": len(features), "updates": updates, "nats": nats, "uniform_nats": fresh.max_entropy}
+        write_json(kept / SUMMARY, {**source, **told})
+        write_tensors(kept / WEIGHTS, fresh.state_dict())  # last: where it is, all is
     prior = make_actor(config)
-    prior.load_state_dict(load_file(folder / WEIGHTS))
+    prior.load_state_dict(load_file(kept / WEIGHTS))
     return prior.to(model.device).eval().requires_grad_(False)
+
+
+def _tell(choices: int, updates: int, nats: float, uniform: float) -> None:
+    """Say how good a clone is, and warn of one that is worse than none."""
+    tqdm.write(
+        f"behaviour prior: cloned from {choices} recorded choices; {nats:.3f} nats for each of those held "
+        f"out (uniform choices: {uniform:.3f})"
+    )
+    if nats >= uniform:
+        tqdm.write(
+            "warning: the behaviour prior finds choices that it did not learn from no likelier than uniform "
+            f"ones: it learnt {choices} by heart in {updates} updates, or they are random. Take fewer "
+            "--training.clone-updates, or record more episodes."
+        )
+
+
+def _source(folder: Path) -> dict[str, Any] | None:
+    """What a kept prior was cloned from; None where there is none."""
+    if not (folder / WEIGHTS).is_file():
+        return None
+    summary = json.loads((folder / SUMMARY).read_text())
+    return {name: summary[name] for name in ("features_of", "episodes")}

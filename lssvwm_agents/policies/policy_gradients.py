@@ -19,6 +19,7 @@ import torch
 from lssvwm_agents.policies.actor_critic import ActorCritic
 from lssvwm_agents.policies.actor_critic_objective import (
     ActorCriticObjective,
+    check_guides,
     critic_loss,
     entropy_search,
     entropy_weight,
@@ -58,11 +59,16 @@ def accumulate_gradients(
         noise: (H, R, A) standard normal.
         objective: What to follow.
         prior: What the policy is held near by ``objective.prior_weight``; it is not trained.
-        bootstrap: What says what follows after the imagined frames; None for the slow critic.
+        bootstrap: What says what follows after a frame, if ``objective.bootstrap`` is recorded; None for the
+            slow critic.
 
     Returns:
         The loss (), and () metrics by name.
+
+    Raises:
+        ValueError: If the objective asks for a prior or a bootstrap that is not given.
     """
+    check_guides(objective, prior, bootstrap)
     if objective.gradient == "dynamics":
         return dynamics_gradients(dynamics, state, policy, noise, objective, prior, bootstrap)[:2]
     policy.slow_critic.update(objective.slow_decay)

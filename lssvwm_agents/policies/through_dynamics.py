@@ -66,7 +66,7 @@ def dynamics_gradients(
         noise: (H, R, A) standard normal.
         objective: What to follow.
         prior: What the policy is held near by ``objective.prior_weight``; it is not trained.
-        bootstrap: What says what follows after a cut; None for the slow critic.
+        bootstrap: What says what follows after a frame; None for the slow critic.
 
     Returns:
         The loss (), () metrics by name, and what the critic can learn on from (:func:`critic_gradients`).

@@ -60,6 +60,19 @@ class RefreshConfig:
                 raise ValueError(f"`{name}` must be at least {least}, got {getattr(self, name)}.")
 
 
+def check_refresh(config: RefreshConfig, env_id: str) -> None:
+    """Refuse, before anything is collected, what the environment does not allow.
+
+    Raises:
+        UserError: If the model is to be fitted to mirror images and the environment has none.
+    """
+    if config.mirror:
+        try:
+            check_mirror(env_id, json_object(config.env_kwargs, "--refresh.env-kwargs"))
+        except ValueError as error:
+            raise UserError(f"leave out --refresh.mirror: {error}") from error
+
+
 def collect_episodes(
     folder: Path,
     env_id: str,
@@ -87,11 +100,7 @@ def collect_episodes(
         UserError: If the model is to be fitted to mirror images and the environment has none.
     """
     kwargs = json_object(config.env_kwargs, "--refresh.env-kwargs")
-    if config.mirror:  # told before anything is collected
-        try:
-            check_mirror(env_id, kwargs)
-        except ValueError as error:
-            raise UserError(f"leave out --refresh.mirror: {error}") from error
+    check_refresh(config, env_id)
     ours = env_id.startswith("lssvwm/RaycastMaze")
     if ours:
         kwargs["observation"] = "dict"  # a trained policy's memory needs the odometry

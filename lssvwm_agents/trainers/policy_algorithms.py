@@ -136,7 +136,7 @@ def check_value(recipe: PolicyRecipe, config: WorldModelConfig) -> None:
         return
     if not config.value_head:
         raise UserError(
-            "`objective.bootstrap` recorded needs a world model with a value head, and this one has none."
+            "`objective.bootstrap` recorded needs a world model with a value head, got `value_head`=False."
         )
     if objective.discount != config.value_discount:
         raise UserError(
@@ -231,13 +231,14 @@ class ActorCriticImprover:
         if training.clone_updates == 0 or store is None:
             return None
         return behaviour_prior(
-            self.out / "behaviour" / f"{iteration:03d}",
+            self.out / "behaviour",
+            iteration,
             self.config,
             self.model,
             EpisodeStore.open(store),
             training.clone_frames,
             training.clone_updates,
-            fold_in(training.seed, 37, iteration),
+            fold_in(training.seed, 37),
         )
 
     def policy(self) -> ActorCritic:

@@ -21,11 +21,17 @@ from lssvwm_agents.data.store import EpisodeStore
 from lssvwm_agents.errors import UserError
 from lssvwm_agents.evaluate.policy import evaluate_policy, growing_gap
 from lssvwm_agents.files import write_json
+from lssvwm_agents.policies.behaviour import check_fits
 from lssvwm_agents.recipes import RECIPES
 from lssvwm_agents.report.run_info import run_info
 from lssvwm_agents.trainers.distributed import choose_device
 from lssvwm_agents.trainers.logging import RunLog
-from lssvwm_agents.trainers.model_refresh import RefreshConfig, collect_episodes, fit_model
+from lssvwm_agents.trainers.model_refresh import (
+    RefreshConfig,
+    check_refresh,
+    collect_episodes,
+    fit_model,
+)
 from lssvwm_agents.trainers.policy_algorithms import (
     Improver,
     check_recorded,
@@ -122,11 +128,15 @@ class PolicyRun:
         self.device = choose_device(options.device)
         self.deadline = time.monotonic() + options.stop_after if options.stop_after > 0 else None
         if options.model is None:
+            check_refresh(options.refresh, options.env)
             check_value(recipe, RECIPES[options.refresh.recipe]().model)
         else:
             find_model(options.model)  # a wrong name is told before a folder is made
-            if recipe.objective.bootstrap != "critic":
-                check_value(recipe, load_model(options.model).config)
+            if recipe.objective.bootstrap != "critic" or training.clone_updates > 0:
+                model = load_model(options.model)
+                check_value(recipe, model.config)
+                if training.clone_updates > 0 and options.store is not None:
+                    check_fits(model, EpisodeStore.open(options.store))
         claim(
             self.out,
             {

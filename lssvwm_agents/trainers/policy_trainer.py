@@ -12,7 +12,7 @@ from torch.utils import _pytree as pytree
 
 from lssvwm_agents.planners import CudaGraphs
 from lssvwm_agents.policies.actor_critic import ActorCritic
-from lssvwm_agents.policies.actor_critic_objective import ActorCriticObjective
+from lssvwm_agents.policies.actor_critic_objective import ActorCriticObjective, check_guides
 from lssvwm_agents.policies.actors import Actor
 from lssvwm_agents.policies.imagined_rollouts import FeatureValue, ImaginedRollouts, imagine_policy
 from lssvwm_agents.policies.policy_gradients import ScoredBatch, score_batch, score_gradients
@@ -61,10 +61,15 @@ class ImaginedDynamics:
 
 
 def recorded_value(model: WorldModel) -> FeatureValue:
-    """The model's value head as a function of features: what followed in its training data."""
+    """The model's value head as a function of features: what followed in its training data.
+
+    Raises:
+        ValueError: If the model has none.
+    """
     heads = model.heads
     head = heads.value
-    assert head is not None
+    if head is None:
+        raise ValueError("recorded values are told by a world model's value head, got `value_head`=False.")
     return lambda features: heads.two_hot.mean(head(features))
 
 
@@ -124,6 +129,7 @@ class ImaginedUpdate:
         self.from_streams = 0 if streams is None else round(stream_share * training.starts)
         imagine: Callable[..., ImaginedRollouts] = functools.partial(_imagine, model, policy, training)
         self._bootstrap = None if objective.bootstrap == "critic" else recorded_value(model)
+        check_guides(objective, prior, self._bootstrap)
         self._imagine = CudaGraphs(imagine) if training.cuda_graph else imagine
         self._scored: tuple[int, ScoredBatch, dict[str, torch.Tensor]] | None = None
         self._spans: tuple[int, list[RolloutSpan]] | None = None

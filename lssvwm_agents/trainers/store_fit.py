@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from lssvwm_agents.data.latents import LatentDataset
 from lssvwm_agents.data.store import EpisodeStore
-from lssvwm_agents.envs.mirror import check_mirror
+from lssvwm_agents.envs.mirror import POSE_DIM, check_mirror
 from lssvwm_agents.errors import UserError
 from lssvwm_agents.recipes import Experiment, odometry_kind
 from lssvwm_agents.worldmodel import WorldModelConfig
@@ -46,6 +46,11 @@ def check_store(store: EpisodeStore, experiment: Experiment) -> None:
             raise UserError(f"`{store.path}` cannot be mirrored, leave out --data.mirror: {error}") from error
     training = experiment.training
     width = store.spec.proprio_dim
+    if experiment.data.mirror and width not in (0, POSE_DIM):
+        raise UserError(
+            f"`{store.path}` cannot be mirrored, leave out --data.mirror: its odometry must be a pose of "
+            f"{POSE_DIM} values or none, got {width}."
+        )
     if (width < 1 and training.memory_replay > 0) or (width < 4 and training.priority > 0):
         raise UserError(
             f"`{store.path}` holds odometry of {width} values; memory replay needs some, and priority a pose "

@@ -79,10 +79,12 @@ def train(
     updates: int,
     learning_rate: float = 1e-2,
     prior: FeaturePolicy | None = None,
-    bootstrap: FeatureValue | None = None,
+    value: FeatureValue | None = None,
     **objective: Any,
 ) -> dict[str, float]:
-    """Improve a policy from one state; gives the last metrics."""
+    """Improve a policy from one state, judged by ``value`` if there is one; gives the last metrics."""
+    if value is not None:
+        objective["bootstrap"] = "recorded"
     if objective.get("entropy_target", 0) > 0:
         policy.log_entropy_weight.requires_grad_()
     optimizer = torch.optim.Adam((p for p in policy.parameters() if p.requires_grad), lr=learning_rate)
@@ -92,7 +94,7 @@ def train(
     metrics: dict[str, torch.Tensor] = {}
     for _ in range(updates):
         noise = torch.randn(horizon, len(state.features), width, generator=generator)
-        _, metrics = accumulate_gradients(world, state, policy, noise, settings, prior, bootstrap)
+        _, metrics = accumulate_gradients(world, state, policy, noise, settings, prior, value)
         optimizer.step()
         optimizer.zero_grad()
     return {name: value.item() for name, value in metrics.items()}

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from policy_worlds import BOX, TWO, Clock, Line, make_policy, train
+from policy_worlds import BOX, TWO, Clock, HandOutcome, Line, make_policy, train
 
 from lssvwm_agents.data.episode import Episode
 from lssvwm_agents.data.store import EpisodeStore
@@ -19,6 +19,8 @@ from lssvwm_agents.policies.actor_critic import PolicyConfig, load_policy, make_
 from lssvwm_agents.policies.actor_critic_objective import ActorCriticObjective
 from lssvwm_agents.policies.actors import OneHotActions, SquashedNormal
 from lssvwm_agents.policies.behaviour import behaviour_prior, clone, recorded_choices
+from lssvwm_agents.policies.imagined_rollouts import imagine_policy
+from lssvwm_agents.policies.through_dynamics import dynamics_gradients
 from lssvwm_agents.trainers.policy_algorithms import ActorCriticImprover, World
 from lssvwm_agents.trainers.policy_config import (
     PolicyEvaluationConfig,
@@ -263,6 +265,37 @@ def test_a_heavy_prior_holds_the_policy_and_none_lets_it_go(gradient, discrete):
     assert "prior_kl" not in train(world, state, make_policy(spec, state.features.shape[1]), 2, 1)
 
 
+@pytest.mark.parametrize("gradient", ["score_function", "dynamics"])
+def test_the_kl_is_from_the_prior_and_counts_as_far_as_a_frame_is_reached(gradient):
+    """Uniform choices, a prior of 3/4 and 1/4, and half of the rollouts go on after the first frame."""
+    world = Clock(2, lambda t, second: 0.0 * second, going_on=lambda t, second: 0.5 + 0.0 * second)
+
+    def prior(features):
+        return OneHotActions(torch.tensor([0.75, 0.25]).log().expand(*features.shape[:-1], 2))
+
+    told = train(world, world.start(4), make_policy(TWO, 3), 2, 1, gradient=gradient, prior=prior)
+    kl = 0.5 * math.log(0.5 / 0.75) + 0.5 * math.log(0.5 / 0.25)
+    assert told["prior_kl"] == pytest.approx((1 + 0.5) / 2 * kl, rel=1e-4)
+
+
+def test_the_dynamics_are_not_asked_to_bring_the_policy_nearer_to_the_prior():
+    """Nothing pays: the actor's gradient is that of the KL at frames as they are, not of the way there."""
+    world, policy, prior = Line(), make_policy(BOX, 2), make_policy(BOX, 2, seed=1)
+    world.step = lambda state, action: (Line().step(state, action)[0], HandOutcome(0 * action[:, 0]))
+    with torch.no_grad():
+        for parameter in (*policy.actor.parameters(), *prior.actor.parameters()):
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    start, noise = world.start(torch.linspace(-1, 1, 16)), torch.randn(3, 16, 1)
+    objective = ActorCriticObjective("dynamics", entropy_weight=0.0, prior_weight=1.0)
+    dynamics_gradients(world, start, policy, noise, objective, prior.actor)
+    seen = imagine_policy(world, start, policy.actor, noise)[1].features[:, :-1].detach()
+    kl = policy.actor(seen).kl(prior.actor(seen)).mean()
+    for parameter, expected in zip(
+        policy.actor.parameters(), torch.autograd.grad(kl, list(policy.actor.parameters())), strict=True
+    ):
+        assert torch.allclose(parameter.grad, expected, atol=1e-6)
+
+
 def recipe(clone_updates=300, prior_weight=0.0, updates=4, **training):
     return PolicyRecipe(
         hidden=16,
@@ -332,11 +365,17 @@ def test_a_run_begins_as_the_clone_and_a_resumed_one_reads_it(tmp_path, model_pa
         patched.setattr(behaviour, "recorded_choices", None)  # a call would fail
         again = improver(model_path, store_path, out, settings)
         assert again.improve(0, deadline=None)
-        with pytest.raises(TypeError):
-            again.improve(1, deadline=None)  # another iteration clones anew
+        learnt = again.policy().state_dict()
+        assert not torch.equal(learnt["actor.mlp.last.weight"], prior.state_dict()["mlp.last.weight"])
+        assert not again.improve(1, deadline=0.0)  # nothing changed: the same prior, and the policy goes on
+        assert all(torch.equal(learnt[name], now) for name, now in again.policy().state_dict().items())
     lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     assert lines[0]["prior_kl"] == pytest.approx(0, abs=1e-6) and lines[-1]["prior_kl"] > 0
-    assert improver(model_path, store_path, out, settings).improve(1, deadline=None)
+    more = tmp_path / "more"
+    write_store(more, [12] * 6, choose=lambda draw: draw.integers(2))
+    assert improver(model_path, more, out, settings).improve(
+        1, deadline=None
+    )  # cloned anew from more episodes
     assert (out / "behaviour" / "001" / "policy.safetensors").is_file()
 
 
@@ -344,7 +383,7 @@ def test_the_same_seed_clones_the_same_prior(tmp_path, model_path, store_path):
     model, store = load_model(model_path, "cpu"), EpisodeStore.open(store_path)
     config = PolicyConfig(model.feature_dim, num_actions=6, hidden=16, num_layers=1)
     made = [
-        behaviour_prior(tmp_path / str(number), config, model, store, 60, 5, seed)
+        behaviour_prior(tmp_path / str(number), 0, config, model, store, 60, 5, seed)
         for number, seed in enumerate((1, 1, 2))
     ]
     one, two, other = (actor.mlp.last.weight for actor in made)

@@ -13,6 +13,8 @@ from lssvwm_agents.recipes import maze_debug
 from lssvwm_agents.trainers import model_refresh, pipeline
 from lssvwm_agents.trainers.model_refresh import RefreshConfig, collect_episodes, fit_model
 from lssvwm_agents.trainers.pipeline import RunOptions, run_experiment
+from lssvwm_agents.trainers.policy_config import PolicyRecipe
+from lssvwm_agents.trainers.policy_run import PolicyRun, PolicyRunOptions
 
 
 def recorded(path, env="lssvwm/RaycastMaze-7x7-v0", **kwargs):
@@ -111,7 +113,9 @@ def test_the_loop_refuses_before_it_collects(tmp_path):
     ):
         with pytest.raises(UserError, match=f"leave out --refresh.mirror: .*{rule}"):
             collect_episodes(tmp_path / "real", env_id, config, 0, None)
-    assert not (tmp_path / "real").exists()
+        with pytest.raises(UserError, match=f"leave out --refresh.mirror: .*{rule}"):
+            PolicyRun(PolicyRecipe(), PolicyRunOptions(tmp_path / "run", env=env_id, refresh=config))
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_loop_collects_no_mirror_images(tmp_path):
