@@ -146,7 +146,11 @@ def _num_choices(episode: Episode) -> int:
 
 
 def check_fits(model: WorldModel, store: EpisodeStore) -> None:
-    """Refuse episodes that the model cannot see."""
+    """Refuse episodes that the model cannot see.
+
+    Raises:
+        UserError: If there are none, or their frames, actions or odometry are of another size or kind.
+    """
     config, spec = model.config, store.spec
     if store.num_episodes == 0:
         raise UserError(f"a behaviour is cloned from at least 1 episode, but `{store.path}` holds none.")
@@ -250,6 +254,9 @@ def behaviour_prior(
         frames: Recorded frames that it is cloned from, about.
         updates: Of the clone.
         seed: Names episodes, weights and batches.
+
+    Raises:
+        UserError: If there is nothing to clone, or the episodes do not fit the model.
     """
     from safetensors.torch import load_file
 
@@ -290,4 +297,4 @@ def _source(folder: Path) -> dict[str, Any] | None:
     if not (folder / WEIGHTS).is_file():
         return None
     summary = json.loads((folder / SUMMARY).read_text())
-    return {name: summary[name] for name in ("features_of", "episodes")}
+    return {name: summary.get(name) for name in ("features_of", "episodes")}
