@@ -45,6 +45,8 @@ class DataConfig:
         envs_at_once: Mazes stepped together while rendering.
         compile_render: Draw through `torch.compile`.
         num_validation_store_episodes: The last episodes of a store, kept for validation.
+        spread_validation: Store: keep as many, spread evenly over it, instead of the last ones; for a store
+            that grows by what a policy plays, whose last episodes are of another kind.
         mirror: Store: learn the mirror image of every episode too; for mazes in which left and right are
             alike.
     """
@@ -60,6 +62,7 @@ class DataConfig:
     envs_at_once: int = 4096
     compile_render: bool = False
     num_validation_store_episodes: int = 8
+    spread_validation: bool = False
     mirror: bool = False
 
     def __post_init__(self) -> None:

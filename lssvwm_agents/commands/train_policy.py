@@ -42,8 +42,8 @@ class TrainPolicyArgs:
     device: str = "auto"
     """auto, cpu or cuda."""
     seed: int | None = None
-    """Names the policy's weights, its starts and noise, and the evaluation's episodes; by default
-    --training.seed. What the loop collects does not hang on it."""
+    """Names the policy's weights, its starts and noise, the evaluation's episodes, and, in the loop, the
+    collected episodes and the world model's weights; by default --training.seed."""
     json: Path | None = None
     """File for the result: every score, the last evaluation, where the policy lies, versions."""
     stop_after: float = 0.0

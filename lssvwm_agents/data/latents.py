@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -235,7 +235,7 @@ def encode_store(
     device: torch.device | str,
     value_discount: float,
     *,
-    episodes: range | None = None,
+    episodes: Sequence[int] | None = None,
     cache_dir: str | Path | None = None,
     batch_size: int = 512,
     mirror: bool = False,
@@ -263,7 +263,10 @@ def encode_store(
     num_actions = store.spec.num_actions or None
     path = None
     if cache_dir is not None:
-        identity = f"{_store_identity(store)}/{episodes.start}-{episodes.stop}-{episodes.step}"
+        which = (
+            f"{episodes.start}-{episodes.stop}-{episodes.step}" if isinstance(episodes, range) else episodes
+        )
+        identity = f"{_store_identity(store)}/{which}"
         identity += "/mirror" if mirror else ""
         name = hashlib.sha256(f"{identity}/{latent_dtype(device)}/{module_hash(tokenizer)}".encode())
         path = Path(cache_dir) / f"latents-{name.hexdigest()[:24]}.safetensors"
@@ -290,7 +293,7 @@ def _encode_episodes(
     store: EpisodeStore,
     tokenizer: torch.nn.Module,
     device: torch.device | str,
-    episodes: range,
+    episodes: Sequence[int],
     num_actions: int | None,
     batch_size: int,
     mirror: bool,

@@ -16,6 +16,11 @@ from lssvwm_agents.seeding import fold_in
 from lssvwm_agents.trainers.pipeline import RunOptions, run_experiment
 from lssvwm_agents.trainers.run_folder import training_progress
 
+OUR_MAZES = "lssvwm/RaycastMaze"
+"""How the ids of our own mazes begin."""
+HELD_OUT = 20
+"""One episode in so many is held out from a fit, if the recipe would hold out more."""
+
 
 @dataclass(frozen=True)
 class RefreshConfig:
@@ -27,8 +32,10 @@ class RefreshConfig:
         first_episodes: In the first iteration instead; 0 for as many as in the others.
         num_envs: Environments played side by side.
         env_kwargs: Keyword arguments of the environment, as JSON.
+        processes: Each environment in a process of its own: for slow ones, such as those drawn by MuJoCo.
         first_policy: Who plays the first iteration: a name that ``lssvwm collect --policy`` takes.
-        epsilon: Probability, at each move of the trained policy, of a random action instead of its own.
+        first_epsilon: Probability, at each of its moves, of a random action instead of its own.
+        epsilon: The same of the trained policy, which plays the later iterations.
         first_updates: Updates of the first fit; 0 for the recipe's.
         updates: Updates of every later one, which begins at the weights before.
         mirror: Fit to the mirror image of every episode too; for mazes in which left and right are alike.
@@ -39,7 +46,9 @@ class RefreshConfig:
     first_episodes: int = 0
     num_envs: int = 16
     env_kwargs: str = "{}"
+    processes: bool = False
     first_policy: str = "random"
+    first_epsilon: float = 0.0
     epsilon: float = 0.05
     first_updates: int = 0
     updates: int = 1000
@@ -58,14 +67,23 @@ class RefreshConfig:
         ):
             if getattr(self, name) < least:
                 raise ValueError(f"`{name}` must be at least {least}, got {getattr(self, name)}.")
+        for name in ("first_epsilon", "epsilon"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ValueError(f"`{name}` must be in [0, 1], got {getattr(self, name)}.")
 
 
 def check_refresh(config: RefreshConfig, env_id: str) -> None:
     """Refuse, before anything is collected, what the environment does not allow.
 
     Raises:
-        UserError: If the model is to be fitted to mirror images and the environment has none.
+        UserError: If the model is to be fitted to mirror images and the environment has none, or our mazes,
+            which are stepped as one batch on the run's device, are to be played in processes.
     """
+    if config.processes and env_id.startswith(OUR_MAZES):
+        raise UserError(
+            f"leave out --refresh.processes: `{env_id}` is stepped and drawn as one batch on the run's "
+            "device."
+        )
     if config.mirror:
         try:
             check_mirror(env_id, json_object(config.env_kwargs, "--refresh.env-kwargs"))
@@ -101,7 +119,7 @@ def collect_episodes(
     """
     kwargs = json_object(config.env_kwargs, "--refresh.env-kwargs")
     check_refresh(config, env_id)
-    ours = env_id.startswith("lssvwm/RaycastMaze")
+    ours = env_id.startswith(OUR_MAZES)
     if ours:
         kwargs["observation"] = "dict"  # a trained policy's memory needs the odometry
     first = config.first_episodes or config.episodes
@@ -115,7 +133,8 @@ def collect_episodes(
             num_envs=min(config.num_envs, episodes),
             seed=fold_in(seed, 36) % 2**30 + before,
             env_kwargs=kwargs,
-            epsilon=config.epsilon if policy is not None else 0.0,
+            epsilon=config.first_epsilon if policy is None else config.epsilon,
+            processes=config.processes,
             device=device if ours else "cpu",
         ),
         folder / f"{iteration:03d}",
@@ -174,6 +193,9 @@ def fit_model(
 def fitted_to(experiment: Experiment, store: EpisodeStore) -> Experiment:
     """The recipe with windows no longer than the episodes, and without what their odometry does not allow.
 
+    At most one episode in 20 is held out, spread over all iterations: the newest are those that show where
+    the model was wrong.
+
     Raises:
         UserError: If the episodes are too short for any window.
     """
@@ -195,4 +217,8 @@ def fitted_to(experiment: Experiment, store: EpisodeStore) -> Experiment:
     longest = min(length for _, length in curriculum) - 1
     if objective.rollout_weight > 0 and objective.rollout_horizon > longest:
         objective = dataclasses.replace(objective, rollout_horizon=longest)
-    return dataclasses.replace(experiment, training=training, objective=objective)
+    held_out = min(experiment.data.num_validation_store_episodes, max(1, store.num_episodes // HELD_OUT))
+    data = dataclasses.replace(
+        experiment.data, num_validation_store_episodes=held_out, spread_validation=True
+    )
+    return dataclasses.replace(experiment, training=training, objective=objective, data=data)

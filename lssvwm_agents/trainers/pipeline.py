@@ -127,11 +127,11 @@ def _run(
     process.wait()
     held_out = None
     if store is not None:
-        train_range, held_out = split_episodes(store, experiment.data.num_validation_store_episodes)
+        played, held_out = split_episodes(store, experiment.data)
         if process.is_main:
             images = " with their mirror images" if experiment.data.mirror else ""
             print(
-                f"store: {len(train_range)} episodes to train on{images}, {len(held_out)} held out",
+                f"store: {len(played)} episodes to train on{images}, {len(held_out)} held out",
                 flush=True,
             )
 
@@ -217,11 +217,11 @@ def _tokenizer(
         frames = render_frames(mazes, training.num_frames, fold_in(training.seed, 10), device)
         held_out = render_frames(mazes, training.num_validation_frames, fold_in(training.seed, 11), device)
     else:
-        train_range, held_out_range = split_episodes(store, experiment.data.num_validation_store_episodes)
+        played, kept = split_episodes(store, experiment.data)
         mirror = experiment.data.mirror
-        frames = stored_frames(store, train_range, training.num_frames, training.seed, mirror)
+        frames = stored_frames(store, played, training.num_frames, training.seed, mirror)
         frames = frames.to(process.device)
-        held_out = stored_frames(store, held_out_range, training.num_validation_frames, training.seed)
+        held_out = stored_frames(store, kept, training.num_validation_frames, training.seed)
         held_out = held_out.to(process.device)
     return train_tokenizer(
         experiment.model.tokenizer,

@@ -4,32 +4,36 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 from lssvwm_agents.data.latents import LatentDataset
 from lssvwm_agents.data.store import EpisodeStore
 from lssvwm_agents.envs.mirror import POSE_DIM, check_mirror
 from lssvwm_agents.errors import UserError
-from lssvwm_agents.recipes import Experiment, odometry_kind
+from lssvwm_agents.recipes import DataConfig, Experiment, odometry_kind
 from lssvwm_agents.worldmodel import WorldModelConfig
 
 FEW_VALUES = 0.1
 """A smaller share of frames with a value target is warned of: the value head would learn little."""
 
 
-def split_episodes(store: EpisodeStore, num_held_out: int) -> tuple[range, range]:
-    """Episodes to train on, and the last ones, held out.
+def split_episodes(store: EpisodeStore, data: DataConfig) -> tuple[Sequence[int], Sequence[int]]:
+    """Episodes to train on, and those held out: the last ones, or some spread evenly over the store.
 
     Raises:
         UserError: If nothing would be left to train on.
     """
     total = store.num_episodes
-    held_out = min(num_held_out, total // 2)
+    held_out = min(data.num_validation_store_episodes, total // 2)
     if held_out < 1:
         raise UserError(
             f"`{store.path}` must hold at least 2 episodes, one of them for validation, got {total}."
         )
-    return range(total - held_out), range(total - held_out, total)
+    if not data.spread_validation:
+        return range(total - held_out), range(total - held_out, total)
+    kept = [total * (2 * i + 1) // (2 * held_out) for i in range(held_out)]
+    return sorted(set(range(total)) - set(kept)), kept
 
 
 def check_store(store: EpisodeStore, experiment: Experiment) -> None:
@@ -56,16 +60,16 @@ def check_store(store: EpisodeStore, experiment: Experiment) -> None:
             f"`{store.path}` holds odometry of {width} values; memory replay needs some, and priority a pose "
             "(x, y, sine and cosine): pass --training.memory-replay 0 --training.priority 0."
         )
-    train_range, held_out = split_episodes(store, experiment.data.num_validation_store_episodes)
+    played, held_out = split_episodes(store, experiment.data)
     longest = max(length for _, length in training.curriculum)
-    shortest = int(store.lengths[train_range.start : train_range.stop].min())
+    shortest = int(store.lengths[list(played)].min())
     if shortest < longest:
         raise UserError(
             f"every episode of `{store.path}` must have at least the {longest} frames of the longest window, "
             f"got one of {shortest}: shorten --training.curriculum or collect longer episodes."
         )
     length = training.validation_context + training.validation_horizon
-    shortest = int(store.lengths[held_out.start : held_out.stop].min())
+    shortest = int(store.lengths[list(held_out)].min())
     if training.num_validation_episodes and shortest < length:
         raise UserError(
             f"every held-out episode of `{store.path}` must have the validation's {length} frames, got one "

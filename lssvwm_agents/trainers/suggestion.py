@@ -71,8 +71,8 @@ def _of_odometry(spec: StoreSpec, experiment: Experiment) -> list[str]:
 def _of_lengths(store: EpisodeStore, experiment: Experiment) -> list[str]:
     """Windows and validation no longer than the shortest episode."""
     training, flags = experiment.training, list[str]()
-    played, held_out = split_episodes(store, experiment.data.num_validation_store_episodes)
-    shortest = int(store.lengths[played.start : played.stop].min())
+    played, held_out = split_episodes(store, experiment.data)
+    shortest = int(store.lengths[list(played)].min())
     if shortest < max(length for _, length in training.curriculum):
         flags.append("--training.curriculum")
         last = 0
@@ -81,7 +81,7 @@ def _of_lengths(store: EpisodeStore, experiment: Experiment) -> list[str]:
             if window != last:
                 flags += [f"{start:g}", str(window)]
             last = window
-    shortest = int(store.lengths[held_out.start : held_out.stop].min())
+    shortest = int(store.lengths[list(held_out)].min())
     validated = training.validation_context + training.validation_horizon
     if training.num_validation_episodes and shortest < validated:
         horizon = min(training.validation_horizon, shortest // 2)

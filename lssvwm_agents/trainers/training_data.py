@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,7 +27,7 @@ POOL_EPISODES = 1024
 
 
 def stored_frames(
-    store: EpisodeStore, episodes: range, count: int, seed: int, mirror: bool = False
+    store: EpisodeStore, episodes: Sequence[int], count: int, seed: int, mirror: bool = False
 ) -> torch.Tensor:
     """(about count, H, W, 3) uint8 frames, spread over the episodes, or over some of very many.
 
@@ -118,16 +119,16 @@ def stored_data(
     Where the experiment asks for mirror images, those follow the episodes to train on.
     """
     training, device = experiment.training, process.device
-    train_range, held_out_range = split_episodes(store, experiment.data.num_validation_store_episodes)
+    played, kept = split_episodes(store, experiment.data)
     discount = experiment.model.value_discount
 
-    def encode(episodes: range, mirror: bool = False) -> LatentDataset:
+    def encode(episodes: Sequence[int], mirror: bool = False) -> LatentDataset:
         return encode_store(
             store, tokenizer, device, discount, episodes=episodes, cache_dir=cache, mirror=mirror
         )
 
     def encode_both() -> tuple[LatentDataset, LatentDataset]:
-        return encode(train_range, experiment.data.mirror), encode(held_out_range)
+        return encode(played, experiment.data.mirror), encode(kept)
 
     # One process fills the cache, the others then read it.
     if process.is_main:
@@ -138,7 +139,7 @@ def stored_data(
     length = training.validation_context + training.validation_horizon
     if training.num_validation_episodes == 0:
         return FixedData(dataset), None
-    frames = np.stack([store.episode(index).frames[:length] for index in held_out_range])
+    frames = np.stack([store.episode(index).frames[:length] for index in kept])
     scored = first_frames(held_out, length)
     return FixedData(dataset), ValidationSet(
         scored, torch.from_numpy(frames).to(device), training.validation_context
