@@ -45,8 +45,8 @@ class DataConfig:
         envs_at_once: Mazes stepped together while rendering.
         compile_render: Draw through `torch.compile`.
         num_validation_store_episodes: The last episodes of a store, kept for validation.
-        spread_validation: Store: keep as many, spread evenly over it, instead of the last ones; for a store
-            that grows by what a policy plays, whose last episodes are of another kind.
+        hold_out_every: Store: keep every so-many-th episode instead, from the first on; for one that grows
+            by what a policy plays, whose newest episodes are of another kind. 0 for the last ones.
         mirror: Store: learn the mirror image of every episode too; for mazes in which left and right are
             alike.
     """
@@ -62,7 +62,7 @@ class DataConfig:
     envs_at_once: int = 4096
     compile_render: bool = False
     num_validation_store_episodes: int = 8
-    spread_validation: bool = False
+    hold_out_every: int = 0
     mirror: bool = False
 
     def __post_init__(self) -> None:
@@ -70,6 +70,11 @@ class DataConfig:
             raise ValueError(
                 "`num_envs` must be at least 1, `episode_length` at least 2 and `policies` not empty, got "
                 f"{self.num_envs}, {self.episode_length} and {self.policies}."
+            )
+        if self.hold_out_every < 0 or self.hold_out_every == 1:
+            raise ValueError(
+                "`hold_out_every` must be 0 or at least 2, so that something is left to train on, got "
+                f"{self.hold_out_every}."
             )
         if not 0.0 <= self.cue_share < 1.0:
             raise ValueError(f"`cue_share` must be in [0, 1), got {self.cue_share}.")

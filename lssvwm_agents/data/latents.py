@@ -264,7 +264,9 @@ def encode_store(
     path = None
     if cache_dir is not None:
         which = (
-            f"{episodes.start}-{episodes.stop}-{episodes.step}" if isinstance(episodes, range) else episodes
+            f"{episodes.start}-{episodes.stop}-{episodes.step}"
+            if isinstance(episodes, range)
+            else list(episodes)
         )
         identity = f"{_store_identity(store)}/{which}"
         identity += "/mirror" if mirror else ""

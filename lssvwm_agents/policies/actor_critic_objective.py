@@ -159,5 +159,6 @@ def rollout_metrics(
         "entropy": entropy,
         "entropy_weight": entropy_weight(policy, objective),
         "return_scale": policy.scale(),
+        "beyond_bins": (target_RT[:, :-1].abs() > policy.critic.two_hot.bins[-1]).float().mean(),
         "loss/critic": critic,
     }

@@ -19,7 +19,7 @@ from lssvwm_agents.trainers.run_folder import training_progress
 OUR_MAZES = "lssvwm/RaycastMaze"
 """How the ids of our own mazes begin."""
 HELD_OUT = 20
-"""One episode in so many is held out from a fit, if the recipe would hold out more."""
+"""One episode in so many is held out from a fit."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,8 @@ class RefreshConfig:
         ):
             if getattr(self, name) < least:
                 raise ValueError(f"`{name}` must be at least {least}, got {getattr(self, name)}.")
+        if self.first_episodes == 1:
+            raise ValueError("`first_episodes` must be 0 or at least 2, one of them held out, got 1.")
         for name in ("first_epsilon", "epsilon"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ValueError(f"`{name}` must be in [0, 1], got {getattr(self, name)}.")
@@ -115,7 +117,7 @@ def collect_episodes(
         The store of all iterations so far.
 
     Raises:
-        UserError: If the model is to be fitted to mirror images and the environment has none.
+        UserError: If the environment does not allow what is asked for (:func:`check_refresh`).
     """
     kwargs = json_object(config.env_kwargs, "--refresh.env-kwargs")
     check_refresh(config, env_id)
@@ -193,8 +195,8 @@ def fit_model(
 def fitted_to(experiment: Experiment, store: EpisodeStore) -> Experiment:
     """The recipe with windows no longer than the episodes, and without what their odometry does not allow.
 
-    At most one episode in 20 is held out, spread over all iterations: the newest are those that show where
-    the model was wrong.
+    One episode in 20 is held out, the same ones in all iterations, and not the newest, which show where the
+    model was wrong.
 
     Raises:
         UserError: If the episodes are too short for any window.
@@ -217,8 +219,5 @@ def fitted_to(experiment: Experiment, store: EpisodeStore) -> Experiment:
     longest = min(length for _, length in curriculum) - 1
     if objective.rollout_weight > 0 and objective.rollout_horizon > longest:
         objective = dataclasses.replace(objective, rollout_horizon=longest)
-    held_out = min(experiment.data.num_validation_store_episodes, max(1, store.num_episodes // HELD_OUT))
-    data = dataclasses.replace(
-        experiment.data, num_validation_store_episodes=held_out, spread_validation=True
-    )
+    data = dataclasses.replace(experiment.data, hold_out_every=HELD_OUT)
     return dataclasses.replace(experiment, training=training, objective=objective, data=data)

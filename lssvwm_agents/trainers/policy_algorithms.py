@@ -170,6 +170,7 @@ class ActorCriticImprover:
             world.model.feature_dim,
             hidden=recipe.hidden,
             num_layers=recipe.num_layers,
+            symlog_limit=recipe.symlog_limit,
             features_of=module_hash(world.model),
             world_model=name,
             env_id=world.env_id,

@@ -202,6 +202,8 @@ class PolicyRecipe:
     Attributes:
         hidden: Width of the layers of actor and critic.
         num_layers: How many.
+        symlog_limit: How far the critic's bins reach, in symlog: 5 is about 147, 6.5 about 664. It should lie
+            above any return: the largest reward of a frame divided by 1 - discount.
         objective: What an update follows.
         training: How many updates, and of what.
         starts: Where imagination starts.
@@ -211,6 +213,7 @@ class PolicyRecipe:
 
     hidden: int = 256
     num_layers: int = 2
+    symlog_limit: float = 5.0
     objective: ActorCriticObjective = field(default_factory=ActorCriticObjective)
     training: PolicyTrainingConfig = field(default_factory=PolicyTrainingConfig)
     starts: StartsConfig = field(default_factory=StartsConfig)
@@ -219,6 +222,8 @@ class PolicyRecipe:
 
     def __post_init__(self) -> None:
         training = self.training
+        if not 0.0 < self.symlog_limit <= 15.0:
+            raise ValueError(f"`symlog_limit` must be in (0, 15], got {self.symlog_limit}.")
         if self.objective.gradient == "dynamics" and training.cuda_graph:
             raise ValueError(
                 "only rollouts of the score function can be replayed as CUDA graphs: with gradient=dynamics "

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 from torch.utils import _pytree as pytree
+from tqdm import tqdm
 
 from lssvwm_agents.planners import CudaGraphs
 from lssvwm_agents.policies.actor_critic import ActorCritic
@@ -27,6 +28,8 @@ from lssvwm_agents.trainers.real_streams import RealStreams
 from lssvwm_agents.worldmodel import Prediction, WorldModel, WorldState
 
 PHASE = "policy"
+BEYOND_BINS = 0.01
+"""A larger share of returns beyond the critic's bins is warned of."""
 
 
 class ImaginedDynamics:
@@ -133,6 +136,8 @@ class ImaginedUpdate:
         self._imagine = CudaGraphs(imagine) if training.cuda_graph else imagine
         self._scored: tuple[int, ScoredBatch, dict[str, torch.Tensor]] | None = None
         self._spans: tuple[int, list[RolloutSpan]] | None = None
+        self.beyond_bins = torch.zeros(())
+        """() share of the returns of the last batch that lie beyond the critic's bins."""
 
     def __call__(self, update: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """The loss, and metrics; gradients stay in the policy's parameters."""
@@ -151,7 +156,7 @@ class ImaginedUpdate:
         loss, metrics, spans = dynamics_gradients(
             dynamics, forks, self.policy, noise, self.objective, self.prior, self._bootstrap
         )
-        self._spans = (number, spans)
+        self._spans, self.beyond_bins = (number, spans), metrics["beyond_bins"]
         return loss, {**metrics, **real}
 
     def _by_score(self, number: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
@@ -165,6 +170,7 @@ class ImaginedUpdate:
             self._scored = (number, batch, real)
         _, batch, real = self._scored
         loss, metrics = score_gradients(self.policy, batch, self.objective)
+        self.beyond_bins = metrics["beyond_bins"]
         return loss, {**metrics, **real}
 
     @torch.no_grad()
@@ -263,5 +269,17 @@ def improve_policy(
     try:
         return loop.run(make_share, None, deadline)
     finally:
+        _warn_of_bins(policy, float(update.beyond_bins))
         if streams is not None:
             streams.close()
+
+
+def _warn_of_bins(policy: ActorCritic, share: float) -> None:
+    """Say so if the critic cannot tell the returns that it is to learn."""
+    if share > BEYOND_BINS:
+        last, limit = float(policy.critic.two_hot.bins[-1]), policy.config.symlog_limit
+        tqdm.write(
+            f"warning: {share:.0%} of the returns of the last batch lie beyond {last:.0f}, the last of the "
+            f"critic's bins, and count as that: begin anew with a larger --symlog-limit than {limit:g}, or a "
+            "smaller --objective.discount."
+        )

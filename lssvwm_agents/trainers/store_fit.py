@@ -19,7 +19,9 @@ FEW_VALUES = 0.1
 
 
 def split_episodes(store: EpisodeStore, data: DataConfig) -> tuple[Sequence[int], Sequence[int]]:
-    """Episodes to train on, and those held out: the last ones, or some spread evenly over the store.
+    """Episodes to train on, and those held out: the last ones, or every so-many-th.
+
+    With ``hold_out_every`` those held out stay so while the store grows.
 
     Raises:
         UserError: If nothing would be left to train on.
@@ -30,10 +32,10 @@ def split_episodes(store: EpisodeStore, data: DataConfig) -> tuple[Sequence[int]
         raise UserError(
             f"`{store.path}` must hold at least 2 episodes, one of them for validation, got {total}."
         )
-    if not data.spread_validation:
+    if data.hold_out_every == 0:
         return range(total - held_out), range(total - held_out, total)
-    kept = [total * (2 * i + 1) // (2 * held_out) for i in range(held_out)]
-    return sorted(set(range(total)) - set(kept)), kept
+    every = data.hold_out_every
+    return [index for index in range(total) if index % every], range(0, total, every)
 
 
 def check_store(store: EpisodeStore, experiment: Experiment) -> None:

@@ -93,7 +93,7 @@ def validate_world_model(
         off = (imagined.proprio - proprio[:, context:])[..., :2].square().sum(-1).sqrt()
         values["val/odometry_error_last"] = off[:, -1].mean()
     true_return, imagined_return = real.reward[:, context:].sum(1), imagined.reward.sum(1)
-    if float(true_return.std()) > 0 and float(imagined_return.std()) > 0:
+    if len(true_return) > 1 and float(true_return.std()) > 0 and float(imagined_return.std()) > 0:
         values["val/return_correlation"] = torch.corrcoef(torch.stack([true_return, imagined_return]))[0, 1]
 
     if model.config.objective == "teacher_forcing":

@@ -117,6 +117,40 @@ def test_latents_are_cached_by_tokenizer_and_store(tmp_path, tokenizer, monkeypa
     assert calls and len(list(cache.iterdir())) == 3
 
 
+@pytest.mark.parametrize("mirror", [False, True], ids=["plain", "mirrored"])
+def test_some_episodes_are_encoded_as_each_of_them_alone(tmp_path, tokenizer, mirror):
+    lengths = (6, 4, 5, 3, 7)
+    store = make_store(tmp_path / "store", lengths, num_actions=6, env_id="lssvwm/RaycastMaze-7x7-v0")
+    for chosen in ([0, 2, 3], [4, 0, 3], range(1, 5, 2), (1,)):
+        some = encode_store(store, tokenizer, "cpu", 0.9, episodes=chosen, mirror=mirror)
+        assert some.lengths.tolist() == [lengths[index] for index in chosen] * (1 + mirror)
+        for row, index in enumerate(chosen):
+            one = range(index, index + 1)
+            alone = encode_store(store, tokenizer, "cpu", 0.9, episodes=one, mirror=mirror)
+            for name, tensor in alone.tensors().items():
+                found = some.tensors()[name][row :: len(chosen)]  # the episode and its mirror image
+                found = found[:, : lengths[index]] if found.ndim > 1 else found
+                assert torch.equal(found, tensor), (chosen, index, name)
+
+
+def test_latents_of_other_episodes_have_a_cache_of_their_own(tmp_path, tokenizer, monkeypatch):
+    store = make_store(tmp_path / "store", (5, 5, 5, 5))
+    whole = encode_store(store, tokenizer, "cpu", 0.9)
+    cache, calls = tmp_path / "cache", []
+    original = latents_module.encode_frames
+    monkeypatch.setattr(latents_module, "encode_frames", lambda *a, **k: calls.append(1) or original(*a, **k))
+    # Some as long as others, with the same ends, or the same in another order.
+    selections = ([0, 1, 3], [0, 2, 3], [3, 1, 0], [0, 3], range(3), range(1, 4), range(0, 4, 2), range(4))
+    for again in (False, True):
+        for chosen in selections:
+            calls.clear()
+            some = encode_store(store, tokenizer, "cpu", 0.9, episodes=chosen, cache_dir=cache)
+            assert len(calls) == (0 if again else len(chosen)), chosen
+            assert torch.equal(some.latents, whole.latents[list(chosen)]), chosen
+            assert torch.equal(some.actions, whole.actions[list(chosen)]), chosen
+    assert len(list(cache.iterdir())) == len(selections)
+
+
 @pytest.mark.parametrize(("num_actions", "proprio_dim"), [(6, 4), (0, 0)], ids=["discrete", "continuous"])
 def test_mirror_images_follow_the_episodes(tmp_path, tokenizer, num_actions, proprio_dim):
     store = make_store(
