@@ -64,14 +64,16 @@ def compare(args: argparse.Namespace, steps: int) -> dict[str, Any]:
     dynamics = ImaginedDynamics(
         model, steps, frame_noise(model, steps, args.horizon, len(rows), torch.Generator().manual_seed(1))
     )
-    _, rollouts = imagine_policy(dynamics, model.repeat(world, args.forks), policy.actor, noise)
+    _, rollouts = imagine_policy(dynamics, model.repeat(world, args.forks), policy.actor, noise, policy.read)
     state, paid = state.select(rows), []
     for t in range(1, args.horizon + 1):
         state, reward, _ = step(config, state, rollouts.actions[:, t].argmax(-1))
         paid.append(reward)
     real, imagined = torch.stack(paid, 1).float(), rollouts.reward[:, 1:]
     heads = model.heads
-    sure = sure_reward(heads.reward(rollouts.features[:, 1:]), heads.two_hot.bins, args.doubt)
+    sure = sure_reward(
+        heads.reward(rollouts.features[:, 1:, : model.feature_dim]), heads.two_hot.bins, args.doubt
+    )
     sizes = []
     for low, high in zip(EDGES[:-1], EDGES[1:], strict=True):
         inside = (imagined >= low) & (imagined < high)

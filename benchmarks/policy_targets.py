@@ -78,8 +78,8 @@ class PolicyPlayer:
 
     def act(self, state: MazeState) -> torch.Tensor:
         """(B,) actions; the maze itself is not looked at."""
-        noise = torch.randn(len(self.world.features), 6, generator=self.noise)
-        return self.policy.actor(self.world.features).sample(noise).argmax(-1)
+        noise = torch.randn(self.world.batch_size, 6, generator=self.noise)
+        return self.policy.actor(self.policy.read(self.world)).sample(noise).argmax(-1)
 
 
 @torch.no_grad()

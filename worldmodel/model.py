@@ -111,9 +111,7 @@ class WorldModel(
             features=zeros(batch_size, self.feature_dim),
             proprio=zeros(batch_size, self.config.proprio_dim),
             proprio_known=zeros(batch_size),
-            latent=zeros(
-                batch_size, *(self.config.tokenizer.latent_shape if self.config.sees_motion else (0,))
-            ),
+            latent=zeros(batch_size, *self.config.tokenizer.latent_shape),
         )
 
     def repeat(self, state: WorldState, n: int) -> WorldState:
@@ -438,7 +436,7 @@ class WorldModel(
             features=out.features[:, -1].to(state.features.dtype),
             proprio=frames.proprio[:, -1],
             proprio_known=frames.proprio_known[:, -1],
-            latent=frames.latents[:, -1].to(state.latent.dtype) if self.config.sees_motion else state.latent,
+            latent=frames.latents[:, -1].to(state.latent.dtype),
             layers=out.layers,
         )
         return after, out.features

@@ -49,7 +49,7 @@ class WorldState:
         features: (B, F) features of the last frame.
         proprio: (B, P) odometry of the last frame; P may be 0.
         proprio_known: (B,) 1 where that odometry was given or predicted from a given one, else 0.
-        latent: (B, C, h, w) of the last frame, for visual odometry; (B, 0) for a model without.
+        latent: (B, C, h, w) of the last frame, for visual odometry and for policies.
         layers: One :class:`LayerState` per layer.
     """
 

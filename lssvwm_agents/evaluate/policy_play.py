@@ -122,17 +122,17 @@ def expect(model: WorldModel, state: WorldState, comparison: Comparison, seed: i
         noise = torch.zeros_like(noise)
     watched = _Watched(model)
     watched.keep = comparison.film_rows
-    actor = comparison.policy.actor
-    _, rollouts = imagine_policy(watched, model.repeat(state, 1), actor, noise)
+    actor, read = comparison.policy.actor, comparison.policy.read
+    _, rollouts = imagine_policy(watched, model.repeat(state, 1), actor, noise, read)
     total = imagined_return(rollouts.reward, rollouts.continuation)
-    logits = model.heads.reward(rollouts.features[:, 1:])
+    logits = model.heads.reward(rollouts.features[:, 1:, : model.feature_dim])
     certain = sure_reward(logits, model.heads.two_hot.bins, comparison.doubt)
     sure = imagined_return(torch.cat([rollouts.reward[:, :1], certain], dim=1), rollouts.continuation)
     spread, frames, rewards = None, None, None
     if futures > 1 and window % _FUTURES_EVERY == 0:
         sampled = _Watched(model, SAMPLE_STEPS, generator(device, seed, window, 1))
         forks = model.repeat(state, futures)  # the same noise of actions in every future
-        _, many = imagine_policy(sampled, forks, actor, noise.repeat_interleave(futures, dim=1))
+        _, many = imagine_policy(sampled, forks, actor, noise.repeat_interleave(futures, dim=1), read)
         returns = imagined_return(many.reward, many.continuation).view(rows, futures)
         spread = returns.std(dim=1).cpu().numpy()
     if comparison.film_rows:

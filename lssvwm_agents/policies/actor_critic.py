@@ -17,6 +17,7 @@ from lssvwm_agents.files import write_json, write_tensors
 from lssvwm_agents.planners import ActionSpec, ContinuousActions, DiscreteActions
 from lssvwm_agents.policies.actors import Actor
 from lssvwm_agents.policies.critics import Critic, SlowCopy
+from lssvwm_agents.policies.inputs import FEATURES, Input, check_inputs, read_inputs
 from lssvwm_agents.policies.return_scale import ReturnScale
 
 CONFIG, WEIGHTS = "policy.json", "policy.safetensors"
@@ -27,7 +28,8 @@ class PolicyConfig:
     """What an actor and a critic are; enough to build them around their weights.
 
     Attributes:
-        feature_dim: Width of the world model's features.
+        feature_dim: Width of what is read.
+        inputs: What is read of the world model's state (`lssvwm_agents.policies.inputs`).
         num_actions: Discrete actions; 0 for continuous ones.
         low: Bounds of continuous actions.
         high: Bounds of continuous actions.
@@ -56,6 +58,7 @@ class PolicyConfig:
     num_bins: int = 127
     symlog_limit: float = 5.0
     scale_floor: float = 0.1
+    inputs: tuple[Input, ...] = FEATURES
     features_of: str = ""
     world_model: str = ""
     env_id: str = ""
@@ -63,6 +66,8 @@ class PolicyConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "low", tuple(self.low))
         object.__setattr__(self, "high", tuple(self.high))
+        object.__setattr__(self, "inputs", tuple(self.inputs))
+        check_inputs(self.inputs)
         if bool(self.num_actions) == bool(self.low):
             raise ValueError(
                 "a policy has either `num_actions` or bounds `low` and `high`, got "
@@ -119,6 +124,10 @@ class ActorCritic(nn.Module):
     def device(self) -> torch.device:
         """Where the weights are."""
         return self.scale.range.device
+
+    def read(self, seen: Any) -> torch.Tensor:
+        """(..., F) what actor and critic read of a world model's state or prediction."""
+        return read_inputs(seen, self.config.inputs)
 
     def fit_features(self, features: torch.Tensor, critic_alone: bool = False) -> None:
         """Measure how features (N, F) are spread, before the first update; an actor may know already."""

@@ -10,8 +10,10 @@ Legend: ``N`` choices, ``F`` features, ``A`` width of a float action, ``T`` fram
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +26,7 @@ from lssvwm_agents.files import write_json, write_tensors
 from lssvwm_agents.planners import ContinuousActions
 from lssvwm_agents.policies.actor_critic import WEIGHTS, PolicyConfig, make_actor
 from lssvwm_agents.policies.actors import Actor
+from lssvwm_agents.policies.inputs import FEATURES, input_width, read_inputs
 from lssvwm_agents.seeding import fold_in, generator
 from lssvwm_agents.worldmodel import WorldModel
 
@@ -48,10 +51,11 @@ def recorded_choices(
     store: EpisodeStore,
     max_frames: int,
     seed: int,
+    inputs: Sequence[str] = FEATURES,
     episodes_at_once: int = 32,
     frames_at_once: int = 64,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The features of recorded frames, memory included, and what was done then.
+    """What a policy reads of recorded frames, memory included, and what was done then.
 
     Whole episodes are streamed through the world model, so that each frame's features are those that a policy
     would have met there. What is done in a frame is the action with the index of the next.
@@ -61,11 +65,12 @@ def recorded_choices(
         store: Recorded episodes.
         max_frames: Episodes are drawn until they have so many frames.
         seed: Of the draw.
+        inputs: What is read (`lssvwm_agents.policies.inputs`).
         episodes_at_once: Episodes streamed side by side.
         frames_at_once: Frames of each that are observed in parallel.
 
     Returns:
-        Features (N, F) and actions (N, A) on the model's device, episode after episode, in the order drawn;
+        What is read (N, I) and actions (N, A) on the model's device, episode by episode in the order drawn;
         nothing of an episode's last frame, of one that is terminated, or after that.
 
     Raises:
@@ -85,7 +90,7 @@ def recorded_choices(
             episodes = coming.result()
             if number + 1 < len(groups):
                 coming = reader.submit(_read, store, groups[number + 1])
-            choices = _stream(model, episodes, store.spec.num_actions or None, frames_at_once)
+            choices = _stream(model, episodes, store.spec.num_actions or None, frames_at_once, inputs)
             found |= dict(zip(group, choices, strict=True))
     if not sum(len(found[index][0]) for index in drawn):
         raise UserError(
@@ -100,14 +105,19 @@ def _read(store: EpisodeStore, indices: list[int]) -> list[Episode]:
 
 
 def _stream(
-    model: WorldModel, episodes: list[Episode], num_actions: int | None, frames_at_once: int
+    model: WorldModel,
+    episodes: list[Episode],
+    num_actions: int | None,
+    frames_at_once: int,
+    inputs: Sequence[str],
 ) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Features (n, F) and actions (n, A) of each of the episodes, from their first frames on."""
+    """What is read (n, I) and actions (n, A) of each of the episodes, from their first frames on."""
     device, dtype = model.device, model.backbone.position.dtype
     actions = [actions_to_float(episode.actions, num_actions) for episode in episodes]
     counts = [_num_choices(episode) for episode in episodes]
     with_odometry = model.config.proprio_dim > 0 and episodes[0].proprio.shape[1] > 0
-    parts = [[torch.zeros(0, model.feature_dim, device=device, dtype=dtype)] for _ in episodes]
+    width = input_width(inputs, model.feature_dim, model.config)
+    parts = [[torch.zeros(0, width, device=device, dtype=dtype)] for _ in episodes]
     rows, state = list(range(len(episodes))), model.initial_state(len(episodes))
     for start in range(0, max(counts), frames_at_once):
         going_on = [place for place, row in enumerate(rows) if counts[row] > start]
@@ -124,14 +134,15 @@ def _stream(
 
         frames = stacked([episodes[row].frames for row in rows])
         known_T = torch.as_tensor(time_T > 0, device=device)
-        state, features = model.observe(
-            state,
-            frames.permute(0, 1, 4, 2, 3).to(dtype) / 255,
-            stacked([actions[row] for row in rows]).to(dtype),
-            stacked([episodes[row].proprio for row in rows]).to(dtype) if with_odometry else None,
-            known_T.to(dtype).expand(len(rows), -1),
-        )
-        for row, seen in zip(rows, features, strict=True):
+        latents = model.tokenizer.encode(frames.permute(0, 1, 4, 2, 3).to(dtype) / 255)
+        led = stacked([actions[row] for row in rows]).to(dtype)
+        proprio = stacked([episodes[row].proprio for row in rows]).to(dtype) if with_odometry else None
+        if proprio is None and model.config.sees_motion:
+            proprio = model.see_motion(state, latents, led)
+        known_BT = known_T.to(dtype).expand(len(rows), -1)
+        state, features = model.observe_latents(state, latents, led, proprio, known_BT)
+        read = read_inputs(SimpleNamespace(features=features, proprio=proprio, latent=latents), inputs)
+        for row, seen in zip(rows, read, strict=True):
             parts[row].append(seen[: counts[row] - start].to(dtype))
     return [
         (torch.cat(part), torch.from_numpy(led[1 : count + 1]).to(device, dtype))
@@ -267,7 +278,7 @@ def behaviour_prior(
         kept, seed = folders[0], fold_in(seed, iteration)
         torch.manual_seed(fold_in(seed, 1))
         fresh = make_actor(config).to(model.device)
-        features, actions = recorded_choices(model, store, frames, fold_in(seed, 2))
+        features, actions = recorded_choices(model, store, frames, fold_in(seed, 2), config.inputs)
         nats = clone(fresh, features.float(), actions.float(), updates, seed=fold_in(seed, 3))
         _tell(len(features), updates, nats, fresh.max_entropy)
         told = {"choices": len(features), "updates": updates, "nats": nats, "uniform_nats": fresh.max_entropy}

@@ -50,7 +50,7 @@ class CollectingPolicy:
         self._begun[:] = False
         width = self.agent.codec.action_dim
         noise = torch.stack([torch.randn(width, generator=one) for one in self._noise])
-        features = self._carry.world.features
+        features = self.policy.read(self._carry.world)
         action = self.agent.codec.decode(self.policy.actor(features).sample(noise.to(features)))
         self._carry = self.agent.record_action(self._carry, action)
         return action.cpu().numpy().astype(envs.single_action_space.dtype)

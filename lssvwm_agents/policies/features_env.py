@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from lssvwm_agents.agents.action_codec import ActionCodec
 from lssvwm_agents.agents.compatibility import check_spaces
 from lssvwm_agents.agents.observations import read_observation
-from lssvwm_agents.policies.policy_planner import features_of
+from lssvwm_agents.policies.inputs import read_inputs
 from lssvwm_agents.worldmodel import WorldModel, WorldState
 
 
@@ -141,7 +141,7 @@ class FeaturesVectorEnv(gymnasium.vector.VectorWrapper):
         return after
 
     def _features(self, world: WorldState) -> NDArray[np.float32]:
-        features: NDArray[np.float32] = features_of(world).float().cpu().numpy().copy()
+        features: NDArray[np.float32] = read_inputs(world).float().cpu().numpy().copy()
         return features
 
 

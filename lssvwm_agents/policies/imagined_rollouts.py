@@ -52,7 +52,7 @@ class ImaginedRollouts:
     """Imagined episodes; time as everywhere: what has index t came with frame t, ``actions[:, t]`` led to it.
 
     Attributes:
-        features: (R, T, F).
+        features: (R, T, F) what the policy reads.
         actions: (R, T, A); column 0 is zeros, it belongs to the past.
         reward: (R, T); column 0 is zeros.
         continuation: (R, T); column 0 is ones.
@@ -70,8 +70,17 @@ class ImaginedRollouts:
         )
 
 
+def features_of(state: FeatureState) -> torch.Tensor:
+    """(R, F) what a policy reads, if nothing else is said."""
+    return state.features
+
+
 def imagine_policy(
-    dynamics: FeatureDynamics, state: FeatureState, actor: FeaturePolicy, noise: torch.Tensor
+    dynamics: FeatureDynamics,
+    state: FeatureState,
+    actor: FeaturePolicy,
+    noise: torch.Tensor,
+    read: Callable[[Any], torch.Tensor] = features_of,
 ) -> tuple[FeatureState, ImaginedRollouts]:
     """Roll out a policy from ``state``; differentiable through actions and dynamics.
 
@@ -80,17 +89,18 @@ def imagine_policy(
         state: Of ``R`` rows.
         actor: The policy.
         noise: (H, R, A) standard normal: what the policy draws its actions with.
+        read: From a state to the (R, F) that the policy reads, which the rollouts call features.
 
     Returns:
         The state after the last frame, and the rollouts.
     """
-    features = [state.features]
+    features = [read(state)]
     actions = [torch.zeros_like(noise[0])]
     rewards, continuations = [], []
     for step_noise in noise:
-        action = actor(state.features).sample(step_noise)
+        action = actor(features[-1]).sample(step_noise)
         state, outcome = dynamics.step(state, action)
-        features.append(state.features)
+        features.append(read(state))
         actions.append(action)
         rewards.append(outcome.reward)
         going_on = outcome.continuation

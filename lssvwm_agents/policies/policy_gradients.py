@@ -73,7 +73,7 @@ def accumulate_gradients(
         return dynamics_gradients(dynamics, state, policy, noise, objective, prior, bootstrap)[:2]
     policy.slow_critic.update(objective.slow_decay)
     with torch.no_grad():
-        _, rollouts = imagine_policy(dynamics, state.detach(), policy.actor, noise)
+        _, rollouts = imagine_policy(dynamics, state.detach(), policy.actor, noise, policy.read)
     batch = score_batch(policy, rollouts, objective, prior, bootstrap)
     return score_gradients(policy, batch, objective)
 

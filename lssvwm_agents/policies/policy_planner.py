@@ -13,7 +13,6 @@ from typing import Any, Self, TypeVar
 
 import torch
 
-from lssvwm_agents.agents.imagination import FutureState, SharedState
 from lssvwm_agents.planners import ActionSpec, Distribution, Objective, Plan, PlanRecord
 from lssvwm_agents.planners.distributions import initial_distribution
 from lssvwm_agents.planners.sampling import SamplingPlanner
@@ -22,16 +21,6 @@ from lssvwm_agents.policies.sb3_policy import SB3Policy
 from lssvwm_agents.worldmodel import Prediction
 
 Search = TypeVar("Search", bound=SamplingPlanner)
-
-
-def features_of(state: Any) -> torch.Tensor:
-    """(R, F) features of a world model's state, of parts of one, or of a sampled future."""
-    if isinstance(state, SharedState):
-        return torch.cat([features_of(part) for part in state.parts])
-    if isinstance(state, FutureState):
-        return features_of(state.world)
-    features: torch.Tensor = state.features
-    return features
 
 
 @dataclass(frozen=True)
@@ -89,7 +78,7 @@ class PolicyPlanner:
         **_: Any,
     ) -> Plan:
         """Choose a move for each row; nothing is imagined, no warm start, budget or callback is used."""
-        features = features_of(state)
+        features = self.policy.read(state)
         chosen = self.policy.actor(features)
         shape = (len(features), self.action_spec.action_dim)
         if self.deterministic:
@@ -123,7 +112,7 @@ class Proposals:
 
     def __call__(self, state: Any, noise: torch.Tensor, /) -> torch.Tensor:
         """Sample an action for each row."""
-        return self.policy.actor(features_of(state)).sample(noise)
+        return self.policy.actor(self.policy.read(state)).sample(noise)
 
 
 @dataclass(frozen=True)
@@ -134,7 +123,7 @@ class CriticValue:
 
     def __call__(self, outcome: Prediction, /) -> torch.Tensor:
         """(R,) of one imagined frame."""
-        value: torch.Tensor = self.policy.critic(outcome.features)
+        value: torch.Tensor = self.policy.critic(self.policy.read(outcome))
         return value
 
 

@@ -16,6 +16,7 @@ import torch
 from lssvwm_agents.agents.action_codec import action_spec_from_space
 from lssvwm_agents.planners import ActionSpec, ContinuousActions
 from lssvwm_agents.policies.actors import ActionDistribution, OneHotActions, SquashedNormal
+from lssvwm_agents.policies.inputs import read_inputs
 
 if TYPE_CHECKING:
     from stable_baselines3.common.base_class import BaseAlgorithm
@@ -75,6 +76,10 @@ class SB3Policy:
         """
         if action_spec_from_space(space) != self.actor.action_spec:
             raise ValueError(f"this policy acts in {self.actor.action_spec}, got the action space {space}.")
+
+    def read(self, seen: Any) -> torch.Tensor:
+        """(R, F) the features of a world model's state or prediction."""
+        return read_inputs(seen)
 
     @torch.no_grad()
     def _value(self, features: torch.Tensor) -> torch.Tensor:

@@ -78,7 +78,7 @@ def dynamics_gradients(
     shares, kept, spans = [], [], []
     for begin in range(0, horizon, objective.truncation):
         part = noise[begin : begin + objective.truncation]
-        state, rollouts = imagine_policy(dynamics, state.detach(), policy.actor, part)
+        state, rollouts = imagine_policy(dynamics, state.detach(), policy.actor, part, policy.read)
         value_RT = (bootstrap or policy.slow_critic)(rollouts.features)
         target_RT = lambda_return(
             rollouts.reward, rollouts.continuation, value_RT, objective.discount, objective.lam

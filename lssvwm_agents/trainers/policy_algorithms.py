@@ -19,6 +19,7 @@ from lssvwm_agents.imagined import make_contexts
 from lssvwm_agents.policies.actor_critic import WEIGHTS, ActorCritic, PolicyConfig, load_policy
 from lssvwm_agents.policies.actors import Actor
 from lssvwm_agents.policies.behaviour import behaviour_prior
+from lssvwm_agents.policies.inputs import input_width
 from lssvwm_agents.report.run_info import file_sha256
 from lssvwm_agents.seeding import fold_in
 from lssvwm_agents.trainers.distributed import Process
@@ -145,6 +146,18 @@ def check_value(recipe: PolicyRecipe, config: WorldModelConfig) -> None:
         )
 
 
+def check_readable(recipe: PolicyRecipe, config: WorldModelConfig) -> None:
+    """Refuse inputs that the world model has not.
+
+    Raises:
+        UserError: If odometry is to be read, and there is none.
+    """
+    try:
+        input_width(recipe.inputs, 0, config)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
 class ActorCriticImprover:
     """Our own actor-critic; see `lssvwm_agents.policies.policy_gradients`.
 
@@ -157,17 +170,19 @@ class ActorCriticImprover:
 
     Raises:
         UserError: If there is a behaviour prior to be cloned, and no store to clone it from, or recorded
-            values are asked for that the model has not.
+            values or inputs are asked for that the model has not.
     """
 
     def __init__(self, world: World, name: str, recipe: PolicyRecipe, out: Path, tensorboard: bool) -> None:
         check_recorded(recipe, world.store)
         check_value(recipe, world.model.config)
+        check_readable(recipe, world.model.config)
         self.world, self.model, self.env_id = world, world.model, world.env_id
         self.recipe, self.out, self.tensorboard = recipe, out, tensorboard
         self.config = PolicyConfig.for_actions(
             action_spec_from_space(world.action_space),
-            world.model.feature_dim,
+            input_width(recipe.inputs, world.model.feature_dim, world.model.config),
+            inputs=recipe.inputs,
             hidden=recipe.hidden,
             num_layers=recipe.num_layers,
             symlog_limit=recipe.symlog_limit,

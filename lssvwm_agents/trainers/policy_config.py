@@ -7,6 +7,7 @@ from typing import Literal
 
 from lssvwm_agents.json_options import json_object
 from lssvwm_agents.policies.actor_critic_objective import ActorCriticObjective
+from lssvwm_agents.policies.inputs import FEATURES, Input, check_inputs
 from lssvwm_agents.trainers.config import OptimizationConfig
 
 Algorithm = Literal["actor-critic", "ppo", "sac"]
@@ -202,6 +203,8 @@ class PolicyRecipe:
     Attributes:
         hidden: Width of the layers of actor and critic.
         num_layers: How many.
+        inputs: What actor and critic read: ``features``, and after them, if wanted, ``odometry`` and the
+            ``latent`` of the last frame.
         symlog_limit: How far the critic's bins reach, in symlog: 5 is about 147, 6.5 about 664. It should lie
             above any return: the largest reward of a frame divided by 1 - discount.
         objective: What an update follows.
@@ -213,6 +216,7 @@ class PolicyRecipe:
 
     hidden: int = 256
     num_layers: int = 2
+    inputs: tuple[Input, ...] = FEATURES
     symlog_limit: float = 5.0
     objective: ActorCriticObjective = field(default_factory=ActorCriticObjective)
     training: PolicyTrainingConfig = field(default_factory=PolicyTrainingConfig)
@@ -222,6 +226,7 @@ class PolicyRecipe:
 
     def __post_init__(self) -> None:
         training = self.training
+        check_inputs(self.inputs)
         if not 0.0 < self.symlog_limit <= 15.0:
             raise ValueError(f"`symlog_limit` must be in (0, 15], got {self.symlog_limit}.")
         if self.objective.gradient == "dynamics" and training.cuda_graph:

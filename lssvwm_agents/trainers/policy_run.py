@@ -22,6 +22,7 @@ from lssvwm_agents.errors import UserError
 from lssvwm_agents.evaluate.policy import evaluate_policy, growing_gap
 from lssvwm_agents.files import write_json
 from lssvwm_agents.policies.behaviour import check_fits
+from lssvwm_agents.policies.inputs import FEATURES
 from lssvwm_agents.recipes import RECIPES
 from lssvwm_agents.report.run_info import run_info
 from lssvwm_agents.trainers.distributed import choose_device
@@ -34,6 +35,7 @@ from lssvwm_agents.trainers.model_refresh import (
 )
 from lssvwm_agents.trainers.policy_algorithms import (
     Improver,
+    check_readable,
     check_recorded,
     check_value,
     make_improver,
@@ -116,6 +118,11 @@ class PolicyRun:
                 f"`objective.bootstrap` is of the actor-critic: with --algo {options.algo} leave it at "
                 f"critic, got {recipe.objective.bootstrap}."
             )
+        if options.algo != "actor-critic" and recipe.inputs != FEATURES:
+            raise UserError(
+                f"`inputs` are of the actor-critic: with --algo {options.algo} leave them at features, got "
+                f"{', '.join(recipe.inputs)}."
+            )
         if options.model is not None:
             check_recorded(recipe, options.store)
         if options.store is not None:
@@ -132,9 +139,10 @@ class PolicyRun:
             check_value(recipe, RECIPES[options.refresh.recipe]().model)
         else:
             find_model(options.model)  # a wrong name is told before a folder is made
-            if recipe.objective.bootstrap != "critic" or training.clone_updates > 0:
+            if recipe.objective.bootstrap != "critic" or training.clone_updates or recipe.inputs != FEATURES:
                 model = load_model(options.model)
                 check_value(recipe, model.config)
+                check_readable(recipe, model.config)
                 if training.clone_updates > 0 and options.store is not None:
                     check_fits(model, EpisodeStore.open(options.store))
         claim(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch.utils import _pytree as pytree
@@ -63,10 +63,10 @@ class StartPool:
         state: WorldState = pytree.tree_map(lambda *leaves: torch.cat(leaves), *parts)
         return state
 
-    def features(self, update: int) -> torch.Tensor:
-        """(size, F) of all starts held at a batch."""
+    def inputs(self, update: int, read: Callable[[WorldState], torch.Tensor]) -> torch.Tensor:
+        """(size, I) of all starts held at a batch, by what ``read`` makes of (B,) memories."""
         self._renew(update)
-        return torch.cat([block.features for block in self._blocks if block is not None])
+        return torch.cat([read(block) for block in self._blocks if block is not None])
 
     def _renew(self, update: int) -> None:
         rendering = update // self._refresh_every if self._refresh_every else 0

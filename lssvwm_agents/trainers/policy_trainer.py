@@ -64,7 +64,7 @@ class ImaginedDynamics:
 
 
 def recorded_value(model: WorldModel) -> FeatureValue:
-    """The model's value head as a function of features: what followed in its training data.
+    """The model's value head as a function of what a policy reads, features first: what followed in its data.
 
     Raises:
         ValueError: If the model has none.
@@ -73,7 +73,7 @@ def recorded_value(model: WorldModel) -> FeatureValue:
     head = heads.value
     if head is None:
         raise ValueError("recorded values are told by a world model's value head, got `value_head`=False.")
-    return lambda features: heads.two_hot.mean(head(features))
+    return lambda inputs: heads.two_hot.mean(head(inputs[..., : model.feature_dim]))
 
 
 def frame_noise(
@@ -96,7 +96,7 @@ def _imagine(
 ) -> ImaginedRollouts:
     """Rollouts from forks of ``state``; one function, so that it can be captured as a CUDA graph."""
     dynamics = ImaginedDynamics(model, training.num_denoising_steps, of_frames, training.doubt)
-    return imagine_policy(dynamics, model.repeat(state, training.forks), policy.actor, noise)[1]
+    return imagine_policy(dynamics, model.repeat(state, training.forks), policy.actor, noise, policy.read)[1]
 
 
 class ImaginedUpdate:
@@ -259,7 +259,7 @@ def improve_policy(
     )
     loop = TrainingLoop(policy, training, process, directory, PHASE, tensorboard, update)
     if loop.update == 0:
-        policy.fit_features(pool.features(0).float(), critic_alone=prior is not None)
+        policy.fit_features(pool.inputs(0, policy.read).float(), critic_alone=prior is not None)
     rows, frames = training.starts * training.forks, training.starts * training.forks * training.horizon
 
     def make_share(number: int, progress: float) -> Share:

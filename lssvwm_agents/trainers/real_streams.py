@@ -53,7 +53,7 @@ class RealStreams:
         """Play ``frames`` moves in every stream; gives the mean reward of a move."""
         total, rows = 0.0, self.env.num_envs
         for _ in range(frames):
-            features = self.world.features
+            features = self.policy.read(self.world)
             noise = torch.randn(
                 (rows, self.codec.action_dim), generator=generator("cpu", self.seed, 42, self.real_steps)
             )

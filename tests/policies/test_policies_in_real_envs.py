@@ -12,7 +12,8 @@ from lssvwm_agents.agents.imagination import Imagination
 from lssvwm_agents.planners import CEM, DiscreteActions
 from lssvwm_agents.policies.actor_critic import ActorCritic, PolicyConfig
 from lssvwm_agents.policies.features_env import FeaturesVectorEnv
-from lssvwm_agents.policies.policy_planner import CriticValue, PolicyPlanner, features_of, with_policy
+from lssvwm_agents.policies.inputs import read_inputs
+from lssvwm_agents.policies.policy_planner import CriticValue, PolicyPlanner, with_policy
 from lssvwm_agents.worldmodel import BackboneConfig, TokenizerConfig, WorldModel, WorldModelConfig
 
 MAZE = "lssvwm/RaycastMaze-7x7-v0"
@@ -161,7 +162,7 @@ def test_proposals_and_the_critics_value_enter_a_search(model, policy):
         worth = (weight * future.reward).sum(1) + end[:, -1] * policy.critic(future.features[:, -1])
     assert torch.allclose(plan.expected_return, worth, atol=1e-4)
     shared = Imagination(model, num_threads=2).repeat(state, 2)
-    assert torch.equal(features_of(shared), state.repeat(2).features)
+    assert torch.equal(read_inputs(shared), state.repeat(2).features)
     assert CriticValue(policy)(future).shape == (2, 3)
 
 
