@@ -22,7 +22,7 @@ from lssvwm_agents.worldmodel.full_attention import FrameCache
 from lssvwm_agents.worldmodel.place_regression import PlaceState
 from lssvwm_agents.worldmodel.state import LayerState
 
-FORMAT = "lssvwm-agents planning carry 2"
+FORMAT = "lssvwm-agents planning carry 3"
 _CLASSES: dict[str, Callable[..., Any]] = {
     cls.__name__: cls
     for cls in (

@@ -164,5 +164,5 @@ def test_files_that_are_no_carry(tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
     save_file({"x": torch.zeros(1)}, tmp_path / "other")
-    with pytest.raises(ValueError, match="must have the format `lssvwm-agents planning carry 2`, got `None`"):
+    with pytest.raises(ValueError, match="must have the format `lssvwm-agents planning carry 3`, got `None`"):
         load_carry(tmp_path / "other")

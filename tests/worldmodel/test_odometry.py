@@ -232,4 +232,5 @@ def test_without_a_pose_no_motion_is_seen(options):
     assert not model.config.sees_motion and model.heads.visual_odometry is None
     latents, actions, _ = video(model, 2, 3)
     state, _ = model.observe_latents(model.initial_state(2), latents, actions)
-    assert not state.proprio_known.any() and state.latent.numel() == 0
+    assert not state.proprio_known.any()
+    assert torch.equal(state.latent, latents[:, -1].to(state.latent.dtype))  # kept for policies
