@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from lssvwm_agents.data.latents import module_hash
 from lssvwm_agents.data.online import float_actions
 from lssvwm_agents.envs import MazeConfig, make_policy
 from lssvwm_agents.envs.maze_config import TOUCH_RADIUS
@@ -78,7 +79,8 @@ class PolicyPlayer:
 
     def act(self, state: MazeState) -> torch.Tensor:
         """(B,) actions; the maze itself is not looked at."""
-        noise = torch.randn(self.world.batch_size, 6, generator=self.noise)
+        width = self.policy.actor.action_spec.action_dim
+        noise = torch.randn(self.world.batch_size, width, generator=self.noise)
         return self.policy.actor(self.policy.read(self.world)).sample(noise).argmax(-1)
 
 
@@ -136,6 +138,7 @@ def main() -> None:
     args = parser.parse_args()
     policy = load_policy(args.policy)
     model, config = load_model(policy.config.world_model), MazeConfig(size=7)
+    policy.check_features(module_hash(model))
     seeds = torch.tensor(episode_seeds(args.seed, args.mazes))
     players = {
         "policy": PolicyPlayer(policy, model, seeds),

@@ -46,7 +46,8 @@ class DataConfig:
         compile_render: Draw through `torch.compile`.
         num_validation_store_episodes: The last episodes of a store, kept for validation.
         hold_out_every: Store: keep every so-many-th episode instead, from the first on; for one that grows
-            by what a policy plays, whose newest episodes are of another kind. 0 for the last ones.
+            by what a policy plays, whose newest episodes are of another kind. 0 for the last ones. At most
+            ``num_validation_store_episodes`` of them are scored.
         mirror: Store: learn the mirror image of every episode too; for mazes in which left and right are
             alike.
     """

@@ -1,4 +1,4 @@
-"""An actor and a critic on the features of a world model, and the folder they are kept in."""
+"""An actor and a critic on what they read of a world model's state, and the folder they are kept in."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ class ActorCritic(nn.Module):
         return self.scale.range.device
 
     def read(self, seen: Any) -> torch.Tensor:
-        """(..., F) what actor and critic read of a world model's state or prediction."""
+        """(..., I) what actor and critic read of a world model's state or prediction."""
         return read_inputs(seen, self.config.inputs)
 
     def fit_features(self, features: torch.Tensor, critic_alone: bool = False) -> None:

@@ -3,7 +3,8 @@
 Every distribution turns standard normal noise into actions, differentiably, so that one row's action follows
 from its own noise, and planners can hand theirs over.
 
-Legend: ``...`` any leading sizes, ``A`` width of a float action, ``F`` features.
+Legend: ``...`` any leading sizes, ``A`` width of a float action, ``F`` features, or whatever a policy reads
+    (`lssvwm_agents.policies.inputs`).
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ Legend: ``R`` rows, ``F`` features, ``P`` odometry, ``C, h, w`` latent, ``I`` al
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -61,6 +62,8 @@ def input_width(inputs: Sequence[str], feature_dim: int, config: WorldModelConfi
 def read_inputs(seen: Any, inputs: Sequence[str] = FEATURES) -> torch.Tensor:
     """(..., I) of what was seen or imagined last; differentiable.
 
+    Odometry that was never given is read as the zeros that the state holds for it.
+
     Args:
         seen: A world model's state, parts of one, a sampled future, or a prediction.
         inputs: What is read, in this order.
@@ -72,5 +75,7 @@ def read_inputs(seen: Any, inputs: Sequence[str] = FEATURES) -> torch.Tensor:
     features: torch.Tensor = seen.features
     if tuple(inputs) == FEATURES:
         return features
-    parts = {"features": features, "odometry": seen.proprio, "latent": seen.latent.flatten(features.ndim - 1)}
-    return torch.cat([parts[name].to(features.dtype) for name in inputs], dim=-1)
+    named = {"features": features, "odometry": seen.proprio, "latent": seen.latent.flatten(features.ndim - 1)}
+    parts = [named[name] for name in inputs]
+    dtype = functools.reduce(torch.promote_types, [part.dtype for part in parts])  # no metre in bfloat16
+    return torch.cat([part.to(dtype) for part in parts], dim=-1)

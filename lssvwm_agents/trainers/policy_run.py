@@ -123,6 +123,11 @@ class PolicyRun:
                 f"`inputs` are of the actor-critic: with --algo {options.algo} leave them at features, got "
                 f"{', '.join(recipe.inputs)}."
             )
+        if options.algo != "actor-critic" and recipe.symlog_limit != PolicyRecipe.symlog_limit:
+            raise UserError(
+                f"`symlog_limit` is of the actor-critic: with --algo {options.algo} leave it at "
+                f"{PolicyRecipe.symlog_limit:g}, got {recipe.symlog_limit:g}."
+            )
         if options.model is not None:
             check_recorded(recipe, options.store)
         if options.store is not None:
@@ -216,6 +221,12 @@ class PolicyRun:
             str(self.device),
             self.recipe.training.seed,
         )
+        width = EpisodeStore.open(self.out / "episodes" / "all").spec.proprio_dim
+        if "odometry" in self.recipe.inputs and width == 0:
+            raise UserError(
+                f"`inputs` must not hold odometry for `{self.options.env}`, whose episodes have none: begin "
+                "anew without it."
+            )
         return True
 
     def _fit(self, iteration: int) -> bool:

@@ -267,11 +267,12 @@ def improve_policy(
         return Share((number,), rows, rows, imagined, {})
 
     try:
-        return loop.run(make_share, None, deadline)
+        result = loop.run(make_share, None, deadline)
     finally:
-        _warn_of_bins(policy, float(update.beyond_bins))
         if streams is not None:
             streams.close()
+    _warn_of_bins(policy, float(update.beyond_bins))
+    return result
 
 
 def _warn_of_bins(policy: ActorCritic, share: float) -> None:

@@ -64,14 +64,14 @@ def claim(directory: Path, settings: dict[str, Any], defaults: dict[str, Any] | 
         UserError: If the folder holds a run with other settings, or other files.
     """
     path = directory / "experiment.json"
-    settings = json.loads(json.dumps(settings))
+    settings, defaults = (json.loads(json.dumps(part)) for part in (settings, defaults or {}))
     if path.is_file():
         try:
             before = flatten(json.loads(path.read_text()))
         except json.JSONDecodeError as error:
             raise UserError(f"{path} is not JSON ({error}): choose another folder with --out.") from error
         now = flatten(settings)
-        before = {name: value for name, value in flatten(defaults or {}).items() if name in now} | before
+        before = {name: value for name, value in flatten(defaults).items() if name in now} | before
         different = differences(before, now, _FREE)
         if different:
             raise UserError(

@@ -120,6 +120,8 @@ def stored_data(
     """
     training, device = experiment.training, process.device
     played, kept = split_episodes(store, experiment.data)
+    scored_at_most = experiment.data.num_validation_store_episodes
+    kept = kept[:: -(-len(kept) // scored_at_most)]
     discount = experiment.model.value_discount
 
     def encode(episodes: Sequence[int], mirror: bool = False) -> LatentDataset:

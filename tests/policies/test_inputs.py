@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -62,6 +63,16 @@ def test_of_an_imagined_frame_state_and_prediction_say_the_same():
     shared = Imagination(model, num_threads=2).repeat(state, 2)
     for other in (shared, FutureState(state.repeat(2), 0)):
         assert torch.equal(read_inputs(other, INPUTS), read_inputs(state.repeat(2), INPUTS))
+
+
+def test_odometry_is_not_rounded_to_the_features_type():
+    half = SimpleNamespace(
+        features=torch.ones(1, 3, dtype=torch.bfloat16),
+        proprio=torch.tensor([[10.037, 0.0, 0.0, 1.0]]),
+        latent=torch.ones(1, 2, 2, 2, dtype=torch.bfloat16),
+    )
+    assert read_inputs(half, INPUTS)[0, 3].item() == pytest.approx(10.037, abs=1e-5)
+    assert read_inputs(half).dtype == torch.bfloat16
 
 
 @pytest.mark.parametrize("part", ["odometry", "latent"])
@@ -187,6 +198,11 @@ def test_inputs_that_cannot_be_read_are_refused(tmp_path):
     ):
         run_policy(
             PolicyRecipe(inputs=("features", "latent")),
+            PolicyRunOptions(tmp_path / "run", model="tiny", algo="ppo", device="cpu"),
+        )
+    with pytest.raises(UserError, match="`symlog_limit` is of the actor-critic: .* leave it at 5, got 6"):
+        run_policy(
+            PolicyRecipe(symlog_limit=6.0),
             PolicyRunOptions(tmp_path / "run", model="tiny", algo="ppo", device="cpu"),
         )
     assert not (tmp_path / "run").exists()

@@ -239,6 +239,7 @@ def test_a_loop_of_before_these_settings_goes_on(tmp_path):
     path = tmp_path / "run" / "experiment.json"
     settings = json.loads(path.read_text())
     assert (settings["refresh"].pop("processes"), settings["refresh"].pop("first_epsilon")) == (False, 0.0)
+    assert (settings["recipe"].pop("inputs"), settings["recipe"].pop("symlog_limit")) == (["features"], 5.0)
     path.write_text(json.dumps(settings))
     begin()
     for change, words in (
@@ -262,3 +263,29 @@ def test_a_training_of_before_goes_on_with_the_last_ones_held_out(tmp_path):
     begin(DataConfig())
     with pytest.raises(UserError, match="data.hold_out_every was 0 and is now 20"):
         begin(every(20))
+
+
+def test_of_many_held_out_ones_no_more_are_scored_than_the_recipe_says(tmp_path, monkeypatch):
+    seen = {}
+    train_world_model = pipeline.train_world_model
+
+    def world_model(model, training, objective, source, process, out, validation, **rest):
+        seen.update(episodes=source.at(0), validation=validation)
+        return train_world_model(model, training, objective, source, process, out, validation, **rest)
+
+    monkeypatch.setattr(pipeline, "train_world_model", world_model)
+    recipe = maze_debug()
+    experiment = replace(
+        recipe,
+        data=replace(every(2), num_validation_store_episodes=2),
+        tokenizer_training=replace(
+            recipe.tokenizer_training, updates=1, num_frames=12, num_validation_frames=4
+        ),
+        training=replace(recipe.training, updates=1),
+    )
+    store = store_of(tmp_path / "store", [episode(number, size=64) for number in range(10)])
+    options = RunOptions(tmp_path / "run", store.path, device="cpu", tensorboard=False)
+    assert run_experiment(experiment, options) is not None
+    assert seen["episodes"].reward[:, 0].tolist() == [1, 3, 5, 7, 9]
+    assert seen["validation"].dataset.reward[:, 0].tolist() == [0, 6]
+    assert seen["validation"].frames[:, 0, 0, 0, 0].tolist() == [0, 6]
