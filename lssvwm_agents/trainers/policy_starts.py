@@ -10,6 +10,7 @@ from torch.utils import _pytree as pytree
 from lssvwm_agents.data.online import maze_seeds
 from lssvwm_agents.envs.contexts import ContextSource
 from lssvwm_agents.envs.imagined_starts import StartStates
+from lssvwm_agents.policies.imagined_rollouts import features_of
 from lssvwm_agents.seeding import fold_in, generator
 from lssvwm_agents.trainers.data_source import latest_rendering
 from lssvwm_agents.worldmodel import WorldModel, WorldState
@@ -63,8 +64,8 @@ class StartPool:
         state: WorldState = pytree.tree_map(lambda *leaves: torch.cat(leaves), *parts)
         return state
 
-    def inputs(self, update: int, read: Callable[[WorldState], torch.Tensor]) -> torch.Tensor:
-        """(size, I) of all starts held at a batch, by what ``read`` makes of (B,) memories."""
+    def features(self, update: int, read: Callable[[WorldState], torch.Tensor] = features_of) -> torch.Tensor:
+        """(size, F) of all starts held at a batch, or what else ``read`` makes of (B,) memories."""
         self._renew(update)
         return torch.cat([read(block) for block in self._blocks if block is not None])
 

@@ -259,7 +259,7 @@ def improve_policy(
     )
     loop = TrainingLoop(policy, training, process, directory, PHASE, tensorboard, update)
     if loop.update == 0:
-        policy.fit_features(pool.inputs(0, policy.read).float(), critic_alone=prior is not None)
+        policy.fit_features(pool.features(0, policy.read).float(), critic_alone=prior is not None)
     rows, frames = training.starts * training.forks, training.starts * training.forks * training.horizon
 
     def make_share(number: int, progress: float) -> Share:
