@@ -22,7 +22,7 @@ from lssvwm_agents.envs.raycast_render import render
 from lssvwm_agents.policies import imagine_policy, load_policy
 from lssvwm_agents.policies.sure_rewards import sure_reward
 from lssvwm_agents.report import run_info, write_json
-from lssvwm_agents.trainers.policy_trainer import ImaginedDynamics, frame_noise
+from lssvwm_agents.trainers.imagined_dynamics import ImaginedDynamics, frame_noise
 from lssvwm_agents.weights import load_model
 from lssvwm_agents.worldmodel import WorldModel, WorldState
 

@@ -1,12 +1,14 @@
-"""The world model's forward and backward as CUDA graphs: kernel launches, not arithmetic, bound small models.
+"""Forward and backward as CUDA graphs: kernel launches, not arithmetic, bound small models.
 
-One graph is captured per shape of the batch, and replayed with new inputs and a new seed. It computes what
-the eager loss and ``backward`` compute.
+One graph is captured per shape of the batch, and replayed with new inputs. It computes what the eager loss
+and ``backward`` compute.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 import torch
 from tqdm import tqdm
@@ -16,16 +18,75 @@ from lssvwm_agents.worldmodel import WindowBatch
 from lssvwm_agents.worldmodel.objectives import world_model_loss
 
 WARMUP_RUNS = 2
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class GradientGraph(Generic[Result]):
+    """A captured function that takes gradients.
+
+    Attributes:
+        graph: What is replayed.
+        result: What the function returned; written anew by every replay.
+        parameters: Whose gradients it takes.
+        gradients: Their gradients, None where it takes none; written anew by every replay.
+    """
+
+    graph: torch.cuda.CUDAGraph
+    result: Result
+    parameters: Sequence[torch.nn.Parameter]
+    gradients: list[torch.Tensor | None]
+
+    def replay(self) -> Result:
+        """Run it, and leave the gradients in the parameters; what it returns is valid until the next call."""
+        self.graph.replay()
+        for parameter, gradient in zip(self.parameters, self.gradients, strict=True):
+            parameter.grad = gradient
+        return self.result
+
+
+def capture_gradients(
+    function: Callable[[], Result],
+    parameters: Sequence[torch.nn.Parameter],
+    pool: Any,
+    generators: Sequence[torch.Generator] = (),
+) -> GradientGraph[Result]:
+    """Capture a function that leaves gradients in ``parameters``; it runs a few times before.
+
+    Args:
+        function: Waits for nothing, and reads what will have been written in place before every replay.
+        parameters: Whose gradients it takes; they have none afterwards.
+        pool: Memory of the graphs that belong together.
+        generators: Of the function's random numbers.
+    """
+    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(WARMUP_RUNS):
+            _forget(parameters)
+            function()
+    torch.cuda.current_stream().wait_stream(stream)
+    _forget(parameters)
+    graph = torch.cuda.CUDAGraph()
+    for generator in generators:
+        graph.register_generator_state(generator)
+    with torch.cuda.graph(graph, pool=pool):
+        result = function()
+    gradients = [parameter.grad for parameter in parameters]
+    _forget(parameters)
+    return GradientGraph(graph, result, parameters, gradients)
+
+
+def _forget(parameters: Sequence[torch.nn.Parameter]) -> None:
+    for parameter in parameters:
+        parameter.grad = None
 
 
 @dataclass(frozen=True)
 class _Captured:
-    graph: torch.cuda.CUDAGraph
+    graph: GradientGraph[LossAndMetrics]
     generator: torch.Generator
     batch: WindowBatch
-    loss: torch.Tensor
-    metrics: dict[str, torch.Tensor]
-    gradients: list[torch.Tensor | None]
 
 
 class GraphedWorldModelLoss:
@@ -65,10 +126,7 @@ class GraphedWorldModelLoss:
             if tensor is not None:
                 tensor.copy_(getattr(batch, name))
         captured.generator.manual_seed(seed)
-        captured.graph.replay()
-        for parameter, gradient in zip(self.parameters, captured.gradients, strict=True):
-            parameter.grad = gradient
-        return captured.loss, captured.metrics
+        return captured.graph.replay()
 
     def _capture(self, batch: WindowBatch, with_rollouts: bool) -> _Captured:
         static = batch.map(torch.clone)
@@ -81,22 +139,5 @@ class GraphedWorldModelLoss:
             loss.backward()
             return loss.detach(), metrics
 
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            for _ in range(WARMUP_RUNS):
-                self._forget()
-                forward_backward()
-        torch.cuda.current_stream().wait_stream(stream)
-        self._forget()
-        graph = torch.cuda.CUDAGraph()
-        graph.register_generator_state(generator)
-        with torch.cuda.graph(graph, pool=self._pool):
-            loss, metrics = forward_backward()
-        gradients = [p.grad for p in self.parameters]
-        self._forget()
-        return _Captured(graph, generator, static, loss, metrics, gradients)
-
-    def _forget(self) -> None:
-        for parameter in self.parameters:
-            parameter.grad = None
+        graph = capture_gradients(forward_backward, self.parameters, self._pool, [generator])
+        return _Captured(graph, generator, static)

@@ -225,16 +225,10 @@ class PolicyRecipe:
     sb3: SB3Config = field(default_factory=SB3Config)
 
     def __post_init__(self) -> None:
-        training = self.training
         check_inputs(self.inputs)
         if not 0.0 < self.symlog_limit <= 15.0:
             raise ValueError(f"`symlog_limit` must be in (0, 15], got {self.symlog_limit}.")
-        if self.objective.gradient == "dynamics" and training.cuda_graph:
-            raise ValueError(
-                "only rollouts of the score function can be replayed as CUDA graphs: with gradient=dynamics "
-                "leave cuda_graph off."
-            )
-        if self.objective.prior_weight > 0 and training.clone_updates == 0:
+        if self.objective.prior_weight > 0 and self.training.clone_updates == 0:
             raise ValueError(
                 "`prior_weight` holds the policy near a behaviour prior: set `clone_updates` above 0 to "
                 f"clone one, got prior_weight={self.objective.prior_weight} and clone_updates=0."

@@ -108,6 +108,9 @@ class PolicyRun:
                 f"--algo {options.algo} leave them at 1 and off, got {training.reuse} and "
                 f"{training.cuda_graph}."
             )
+        device = choose_device(options.device)
+        if training.cuda_graph and device.type != "cuda":
+            raise UserError(f"`training.cuda_graph` needs a CUDA device, got {device}: leave it off.")
         if options.algo != "actor-critic" and training.clone_updates > 0:
             raise UserError(
                 f"`training.clone_updates` is of the actor-critic: with --algo {options.algo} leave it at 0, "
@@ -137,7 +140,7 @@ class PolicyRun:
                 )
             EpisodeStore.open(options.store)  # a wrong path is told before a folder is made
         self.recipe, self.options, self.out = recipe, options, options.out
-        self.device = choose_device(options.device)
+        self.device = device
         self.deadline = time.monotonic() + options.stop_after if options.stop_after > 0 else None
         if options.model is None:
             check_refresh(options.refresh, options.env)

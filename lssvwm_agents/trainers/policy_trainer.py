@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Callable
 from pathlib import Path
@@ -15,75 +14,21 @@ from lssvwm_agents.planners import CudaGraphs
 from lssvwm_agents.policies.actor_critic import ActorCritic
 from lssvwm_agents.policies.actor_critic_objective import ActorCriticObjective, check_guides
 from lssvwm_agents.policies.actors import Actor
-from lssvwm_agents.policies.imagined_rollouts import FeatureValue, ImaginedRollouts, imagine_policy
+from lssvwm_agents.policies.imagined_rollouts import ImaginedRollouts, imagine_policy
 from lssvwm_agents.policies.policy_gradients import ScoredBatch, score_batch, score_gradients
-from lssvwm_agents.policies.sure_rewards import sure_reward
-from lssvwm_agents.policies.through_dynamics import RolloutSpan, critic_gradients, dynamics_gradients
 from lssvwm_agents.seeding import fold_in, generator
 from lssvwm_agents.trainers.distributed import Process
+from lssvwm_agents.trainers.dynamics_update import DynamicsUpdate
+from lssvwm_agents.trainers.imagined_dynamics import ImaginedDynamics, frame_noise, recorded_value
 from lssvwm_agents.trainers.loop import LoopResult, Share, TrainingLoop
 from lssvwm_agents.trainers.policy_config import PolicyTrainingConfig
 from lssvwm_agents.trainers.policy_starts import StartPool
 from lssvwm_agents.trainers.real_streams import RealStreams
-from lssvwm_agents.worldmodel import Prediction, WorldModel, WorldState
+from lssvwm_agents.worldmodel import WorldModel, WorldState
 
 PHASE = "policy"
 BEYOND_BINS = 0.01
 """A larger share of returns beyond the critic's bins is warned of."""
-
-
-class ImaginedDynamics:
-    """A world model as a policy's dynamics: frozen, with noise of its own where frames are samples.
-
-    Args:
-        model: The world model.
-        num_denoising_steps: Of every imagined frame.
-        noise: (H, R, C, h, w) of the frames, in their order; None with one denoising step.
-        doubt: See :func:`sure_reward`.
-    """
-
-    def __init__(
-        self,
-        model: WorldModel,
-        num_denoising_steps: int = 1,
-        noise: torch.Tensor | None = None,
-        doubt: float = 0.0,
-    ) -> None:
-        self.model, self.num_denoising_steps, self.doubt = model, num_denoising_steps, doubt
-        self._noise = None if noise is None else iter(noise.unbind())
-
-    def step(self, state: WorldState, action: torch.Tensor) -> tuple[WorldState, Prediction]:
-        """Imagine one frame."""
-        noise = None if self._noise is None else next(self._noise)
-        state, prediction = self.model.step(state, action, self.num_denoising_steps, noise=noise)
-        if self.doubt > 0:
-            heads = self.model.heads
-            reward = sure_reward(heads.reward(prediction.features), heads.two_hot.bins, self.doubt)
-            prediction = dataclasses.replace(prediction, reward=reward)
-        return state, prediction
-
-
-def recorded_value(model: WorldModel) -> FeatureValue:
-    """The model's value head as a function of what a policy reads, features first: what followed in its data.
-
-    Raises:
-        ValueError: If the model has none.
-    """
-    heads = model.heads
-    head = heads.value
-    if head is None:
-        raise ValueError("recorded values are told by a world model's value head, got `value_head`=False.")
-    return lambda inputs: heads.two_hot.mean(head(inputs[..., : model.feature_dim]))
-
-
-def frame_noise(
-    model: WorldModel, num_denoising_steps: int, horizon: int, rows: int, noise: torch.Generator
-) -> torch.Tensor | None:
-    """(H, R, C, h, w) noise of a batch's frames, on the generator's device; None for mean futures."""
-    if num_denoising_steps == 1:
-        return None
-    shape = (horizon, rows, *model.config.tokenizer.latent_shape)
-    return torch.randn(shape, generator=noise, device=noise.device)
 
 
 def _imagine(
@@ -135,7 +80,8 @@ class ImaginedUpdate:
         check_guides(objective, prior, self._bootstrap)
         self._imagine = CudaGraphs(imagine) if training.cuda_graph else imagine
         self._scored: tuple[int, ScoredBatch, dict[str, torch.Tensor]] | None = None
-        self._spans: tuple[int, list[RolloutSpan]] | None = None
+        self._dynamics = DynamicsUpdate(model, policy, objective, training, prior, self._bootstrap)
+        self._begun: int | None = None
         self.beyond_bins = torch.zeros(())
         """() share of the returns of the last batch that lie beyond the critic's bins."""
 
@@ -147,16 +93,11 @@ class ImaginedUpdate:
 
     def _through_dynamics(self, number: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Actor and critic learn from a new batch, the critic alone from one that is held."""
-        if self._spans is not None and self._spans[0] == number:
-            return critic_gradients(self.policy, self._spans[1], self.objective, self._bootstrap)
+        if self._begun == number:
+            return self._dynamics.later()
         state, noise, of_frames, real = self._begin(number)
-        training = self.training
-        dynamics = ImaginedDynamics(self.model, training.num_denoising_steps, of_frames, training.doubt)
-        forks = self.model.repeat(state, training.forks)
-        loss, metrics, spans = dynamics_gradients(
-            dynamics, forks, self.policy, noise, self.objective, self.prior, self._bootstrap
-        )
-        self._spans, self.beyond_bins = (number, spans), metrics["beyond_bins"]
+        loss, metrics = self._dynamics.first(state, noise, of_frames)
+        self._begun, self.beyond_bins = number, metrics["beyond_bins"].clone()
         return loss, {**metrics, **real}
 
     def _by_score(self, number: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:

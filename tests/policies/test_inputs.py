@@ -18,9 +18,9 @@ from lssvwm_agents.policies.behaviour import recorded_choices
 from lssvwm_agents.policies.imagined_rollouts import imagine_policy
 from lssvwm_agents.policies.inputs import INPUTS, input_width, read_inputs
 from lssvwm_agents.policies.policy_planner import CriticValue, with_policy
+from lssvwm_agents.trainers.imagined_dynamics import ImaginedDynamics, recorded_value
 from lssvwm_agents.trainers.policy_config import PolicyRecipe
 from lssvwm_agents.trainers.policy_run import PolicyRunOptions, run_policy
-from lssvwm_agents.trainers.policy_trainer import ImaginedDynamics, recorded_value
 from lssvwm_agents.worldmodel import WorldModelConfig
 
 

@@ -12,6 +12,7 @@ from lssvwm_agents.policies.actor_critic_objective import ActorCriticObjective
 from lssvwm_agents.policies.imagined_rollouts import imagine_policy
 from lssvwm_agents.policies.policy_gradients import accumulate_gradients
 from lssvwm_agents.policies.through_dynamics import critic_gradients, dynamics_gradients
+from lssvwm_agents.trainers.imagined_dynamics import ImaginedDynamics, recorded_value
 from lssvwm_agents.trainers.policy_config import (
     PolicyEvaluationConfig,
     PolicyRecipe,
@@ -19,7 +20,6 @@ from lssvwm_agents.trainers.policy_config import (
     StartsConfig,
 )
 from lssvwm_agents.trainers.policy_run import PolicyRun, PolicyRunOptions, run_policy
-from lssvwm_agents.trainers.policy_trainer import ImaginedDynamics, recorded_value
 from lssvwm_agents.worldmodel import BackboneConfig, TokenizerConfig, WorldModel, WorldModelConfig
 
 SIX = DiscreteActions(6)

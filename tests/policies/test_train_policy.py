@@ -180,9 +180,11 @@ def test_one_batch_of_rollouts_serves_several_updates(tmp_path, models, gradient
     assert [line["frames_per_second"] > 0 for line in trained] == [True, False, True, False]
     result = json.loads((out / "evaluations" / "000.json").read_text())
     assert result["streamed_frames"] == 2 * 3 * 4
-    with pytest.raises(ValueError, match="only rollouts of the score function can be replayed"):
+    with pytest.raises(UserError, match="`training.cuda_graph` needs a CUDA device, got cpu"):
         graphed = dataclasses.replace(four, cuda_graph=True)
-        dataclasses.replace(reused, training=graphed, objective=ActorCriticObjective("dynamics"))
+        PolicyRun(
+            dataclasses.replace(reused, training=graphed), options(tmp_path / "graphed", model=models[MAZE])
+        )
     with pytest.raises(ValueError, match="`reuse` must divide `updates`=4, got 3"):
         dataclasses.replace(four, reuse=3)
     with pytest.raises(UserError, match="are of the actor-critic"):
@@ -206,10 +208,11 @@ def test_through_the_dynamics_the_actor_moves_once_a_batch(tmp_path, models):
 
 
 @pytest.mark.gpu
-def test_captured_rollouts_are_the_eager_ones(tmp_path, models):
+@pytest.mark.parametrize("gradient", ["score_function", "dynamics"])
+def test_captured_updates_are_the_eager_ones(tmp_path, models, gradient):
     learnt = []
     for graph in (False, True):
-        one = recipe(streams=0)
+        one = dataclasses.replace(recipe(streams=0), objective=ActorCriticObjective(gradient, truncation=2))
         training = dataclasses.replace(
             one.training, updates=4, cuda_graph=graph, num_denoising_steps=2, reuse=2
         )
