@@ -18,11 +18,13 @@ class ImaginedWindow(NamedTuple):
         latents: (B,H,C,h,w).
         features: (B,H,F).
         changes: (B,H,C) standardised changes of odometry from the head, or None without odometry.
+        before: (B,H,P) odometry that each change set out from, or None.
     """
 
     latents: torch.Tensor
     features: torch.Tensor
     changes: torch.Tensor | None
+    before: torch.Tensor | None
 
 
 def imagine_window(
@@ -56,12 +58,13 @@ def imagine_window(
                 proprio_known=proprio_known[:, past],
             ),
         )
-    imagined, all_features, changes = [], [], []
+    imagined, all_features, changes, before = [], [], [], []
     for t in range(start, time):
         action, pose = batch.actions[:, t], proprio[:, t]
         if model.heads.proprio is not None:
             ahead, change = model.next_odometry(state.features, state.proprio, action)
             changes.append(change)
+            before.append(state.proprio)
             pose = torch.where(batch.action_known[:, t, None], ahead.detach(), pose)
         state, latent, features = model.advance(state, action, action_known[:, t], pose, proprio_known[:, t])
         imagined.append(latent)
@@ -70,4 +73,5 @@ def imagine_window(
         torch.stack(imagined, 1),
         torch.stack(all_features, 1),
         torch.stack(changes, 1) if changes else None,
+        torch.stack(before, 1) if before else None,
     )

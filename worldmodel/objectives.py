@@ -83,6 +83,10 @@ class ObjectiveConfig:
         continuation_weight: Of the continuation head's cross-entropy.
         value_weight: Of the value head's cross-entropy.
         proprio_weight: Of the odometry head's squared error, in deviations of a change.
+        odometry_noise: Of odometry of the kind ``vector``: the head sets out from odometry with noise, and
+            is to undo it, as it must where its own errors added up (Sanchez-Gonzalez et al. 2020, arXiv
+            2002.09405, section 4.3). Size of the noise in deviations of a change: a half-normal share of it
+            for each frame, so that most is small. 0 for none.
     """
 
     full_noise_share: float = 0.5
@@ -97,6 +101,7 @@ class ObjectiveConfig:
     continuation_weight: float = 0.1
     value_weight: float = 0.1
     proprio_weight: float = 1.0
+    odometry_noise: float = 0.0
 
     def __post_init__(self) -> None:
         for name in (
@@ -110,7 +115,7 @@ class ObjectiveConfig:
         for name in ("rollout_horizon", "rollout_rows"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
-        for name in ("clean_noise_max", "rollout_weight"):
+        for name in ("clean_noise_max", "rollout_weight", "odometry_noise"):
             if getattr(self, name) < 0:
                 raise ValueError(f"`{name}` must be at least 0, got {getattr(self, name)}.")
 
@@ -188,7 +193,7 @@ def world_model_loss(
         denoising, features, valid = _diffusion_forcing(model, batch, proprio, config, draws)
     parts = {"denoising": denoising, **_outcome_losses(model, batch, features, valid, draws)}
     if model.heads.proprio is not None:
-        parts["proprio"] = _odometry_loss(model, batch, proprio, features, valid, draws)
+        parts["proprio"] = _odometry_loss(model, batch, proprio, features, valid, config, draws)
     if model.heads.visual_odometry is not None:
         parts["visual_odometry"] = _visual_odometry_loss(model, batch, proprio, draws)
     weights = {
@@ -306,12 +311,19 @@ def _odometry_loss(
     proprio: torch.Tensor,
     features: torch.Tensor,
     valid: torch.Tensor,
+    config: ObjectiveConfig,
     draws: _Draws,
 ) -> torch.Tensor:
     """Each frame's change of odometry from the frame before and the action."""
-    assert model.heads.proprio is not None
-    _, change = model.next_odometry(features[:, :-1], proprio[:, :-1], batch.actions[:, 1:])
-    target = model.heads.proprio.change(proprio[:, :-1], proprio[:, 1:])
+    head = model.heads.proprio
+    assert head is not None
+    before = proprio[:, :-1]
+    if config.odometry_noise > 0 and head.kind == "vector":
+        time, width = before.shape[1:]
+        size = config.odometry_noise * draws.normal(time, 1).abs() * head.change_std
+        before = before + size * draws.normal(time, width)
+    _, change = model.next_odometry(features[:, :-1], before, batch.actions[:, 1:])
+    target = head.change(before, proprio[:, 1:])
     error = (change.float() - target.float()).square().mean(-1)
     known = batch.proprio_known & batch.action_known
     return draws.masked_mean(error, (known & valid)[:, 1:] & batch.proprio_known[:, :-1] & valid[:, :-1])
@@ -352,8 +364,12 @@ def _rollout_losses(
         **_outcome_losses(model, future, imagined.features, everywhere, draws),
     }
     if imagined.changes is not None:
-        assert model.heads.proprio is not None
-        target = model.heads.proprio.change(proprio[:, start - 1 : -1], proprio[:, start:])
+        assert model.heads.proprio is not None and imagined.before is not None
+        # A head that sees its odometry is to come back from where it strayed: a ball out of the wall it is
+        # imagined in. One that sees a pose by its frame alone cannot: its changes are the real ones.
+        real = proprio[:, start - 1 : -1]
+        before = imagined.before if model.heads.proprio.kind == "vector" else real
+        target = model.heads.proprio.change(before, proprio[:, start:])
         error = (imagined.changes.float() - target.float()).square().mean(-1)
         known = batch.proprio_known[:, start - 1 : -1] & future.proprio_known & future.action_known
         losses["proprio"] = draws.masked_mean(error, known)
