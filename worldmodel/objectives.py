@@ -83,10 +83,6 @@ class ObjectiveConfig:
         continuation_weight: Of the continuation head's cross-entropy.
         value_weight: Of the value head's cross-entropy.
         proprio_weight: Of the odometry head's squared error, in deviations of a change.
-        odometry_noise: Of odometry of the kind ``vector``: the head sets out from odometry with noise, and
-            is to undo it, as it must where its own errors added up (Sanchez-Gonzalez et al. 2020, arXiv
-            2002.09405, section 4.3). Size of the noise in deviations of a change: a half-normal share of it
-            for each frame, so that most is small. 0 for none.
     """
 
     full_noise_share: float = 0.5
@@ -101,7 +97,6 @@ class ObjectiveConfig:
     continuation_weight: float = 0.1
     value_weight: float = 0.1
     proprio_weight: float = 1.0
-    odometry_noise: float = 0.0
 
     def __post_init__(self) -> None:
         for name in (
@@ -115,7 +110,7 @@ class ObjectiveConfig:
         for name in ("rollout_horizon", "rollout_rows"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
-        for name in ("clean_noise_max", "rollout_weight", "odometry_noise"):
+        for name in ("clean_noise_max", "rollout_weight"):
             if getattr(self, name) < 0:
                 raise ValueError(f"`{name}` must be at least 0, got {getattr(self, name)}.")
 
@@ -193,7 +188,7 @@ def world_model_loss(
         denoising, features, valid = _diffusion_forcing(model, batch, proprio, config, draws)
     parts = {"denoising": denoising, **_outcome_losses(model, batch, features, valid, draws)}
     if model.heads.proprio is not None:
-        parts["proprio"] = _odometry_loss(model, batch, proprio, features, valid, config, draws)
+        parts |= _odometry_losses(model, batch, proprio, features, valid, draws)
     if model.heads.visual_odometry is not None:
         parts["visual_odometry"] = _visual_odometry_loss(model, batch, proprio, draws)
     weights = {
@@ -202,6 +197,7 @@ def world_model_loss(
         "continuation": config.continuation_weight,
         "value": config.value_weight,
         "proprio": config.proprio_weight,
+        "state_dynamics": config.proprio_weight,
         "visual_odometry": config.proprio_weight,
     }
     total = torch.stack([weights[name] * value for name, value in parts.items()]).sum()
@@ -305,28 +301,29 @@ def _outcome_losses(
     return losses
 
 
-def _odometry_loss(
+def _odometry_losses(
     model: WorldModel,
     batch: WindowBatch,
     proprio: torch.Tensor,
     features: torch.Tensor,
     valid: torch.Tensor,
-    config: ObjectiveConfig,
     draws: _Draws,
-) -> torch.Tensor:
-    """Each frame's change of odometry from the frame before and the action."""
+) -> dict[str, torch.Tensor]:
+    """Each frame's change of odometry from the frame before and the action; the same without features."""
     head = model.heads.proprio
     assert head is not None
-    before = proprio[:, :-1]
-    if config.odometry_noise > 0 and head.kind == "vector":
-        time, width = before.shape[1:]
-        size = config.odometry_noise * draws.normal(time, 1).abs() * head.change_std
-        before = before + size * draws.normal(time, width)
-    _, change = model.next_odometry(features[:, :-1], before, batch.actions[:, 1:])
+    before, actions = proprio[:, :-1], batch.actions[:, 1:]
+    changes = {"proprio": model.next_odometry(features[:, :-1], before, actions)[1]}
+    if head.by_state is not None:
+        standardised = model.backbone.conditioning.standardise(before)
+        changes["state_dynamics"] = head.expect(actions, head.by_state(standardised, actions))
     target = head.change(before, proprio[:, 1:])
-    error = (change.float() - target.float()).square().mean(-1)
     known = batch.proprio_known & batch.action_known
-    return draws.masked_mean(error, (known & valid)[:, 1:] & batch.proprio_known[:, :-1] & valid[:, :-1])
+    mask = (known & valid)[:, 1:] & batch.proprio_known[:, :-1] & valid[:, :-1]
+    return {
+        name: draws.masked_mean((change.float() - target.float()).square().mean(-1), mask)
+        for name, change in changes.items()
+    }
 
 
 def _visual_odometry_loss(
@@ -365,12 +362,19 @@ def _rollout_losses(
     }
     if imagined.changes is not None:
         assert model.heads.proprio is not None and imagined.before is not None
-        # A head that sees its odometry is to come back from where it strayed: a ball out of the wall it is
-        # imagined in. One that sees a pose by its frame alone cannot: its changes are the real ones.
-        real = proprio[:, start - 1 : -1]
-        before = imagined.before if model.heads.proprio.kind == "vector" else real
+        # A head that sees its odometry is to come back from where it strayed: a ball out of the wall that it
+        # is imagined in. One that sees a pose by its frame alone cannot: its changes are the real ones.
+        returns = model.heads.proprio.kind == "vector"
+        before = imagined.before if returns else proprio[:, start - 1 : -1]
         target = model.heads.proprio.change(before, proprio[:, start:])
-        error = (imagined.changes.float() - target.float()).square().mean(-1)
+        apart = imagined.changes.float() - target.float()
+        # Far astray, the way back would outweigh all else: twice Huber's loss is the square up to 1.
+        each = (
+            2.0 * F.huber_loss(apart, torch.zeros_like(apart), reduction="none")
+            if returns
+            else apart.square()
+        )
+        error = each.mean(-1)
         known = batch.proprio_known[:, start - 1 : -1] & future.proprio_known & future.action_known
         losses["proprio"] = draws.masked_mean(error, known)
     return losses

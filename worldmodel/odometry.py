@@ -8,6 +8,11 @@ What the action alone says of a change is found by linear regression before the 
 action decides. What is left to learn is what stops a move. (Errors of odometry add up; a hundredth of a turn
 too much in every frame is a quarter turn after a few hundred.)
 
+Odometry that is a physical state, such as the place and speed of a ball, says most of its own change: a wall
+is where no recorded ball went. :class:`StateDynamics` learns that from odometry and action alone, for which
+few examples suffice, and features add what odometry does not hold. Where both are learnt as one, features,
+many times as many numbers, are believed as much, and a ball pressed against a wall creeps through it.
+
 Shape legend: P odometry   C change (P; for a pose P - 1)   F features   A action
 """
 
@@ -23,6 +28,59 @@ from lssvwm_agents.worldmodel.config import Odometry
 POSE_DIM = 4
 
 
+class StateDynamics(nn.Module):
+    """What odometry and action alone say of a change: an MLP on Fourier features of the odometry.
+
+    Sines and cosines (Tancik et al. 2020, arXiv 2006.10739) let it bend sharply where something is touched.
+
+    Args:
+        proprio_dim: ``P``.
+        action_dim: ``A``.
+        changes: ``C``.
+        hidden: Width of the layers.
+        num_layers: How many.
+        num_bands: Frequencies, each twice the one before.
+        lowest: The first of them, in radians for each standard deviation of the odometry.
+    """
+
+    def __init__(
+        self,
+        proprio_dim: int,
+        action_dim: int,
+        changes: int,
+        hidden: int = 192,
+        num_layers: int = 3,
+        num_bands: int = 3,
+        lowest: float = 1.5,
+    ) -> None:
+        super().__init__()
+        self.frequencies = [lowest * 2.0**k for k in range(num_bands)]
+        layers: list[nn.Module] = []
+        width = proprio_dim * (1 + 2 * num_bands) + action_dim
+        for _ in range(num_layers):
+            layers += [nn.Linear(width, hidden), nn.SiLU()]
+            width = hidden
+        self.mlp = nn.Sequential(*layers, nn.Linear(width, changes))
+        self.forget()
+
+    @torch.no_grad()
+    def forget(self) -> None:
+        """Say nothing, as before any training."""
+        last = self.mlp[-1]
+        assert isinstance(last, nn.Linear)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+
+    def forward(self, standardised: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
+        """(..., P) standardised odometry, (..., A) -> (..., C) what it adds to what the action says."""
+        waves = [standardised * frequency for frequency in self.frequencies]
+        inputs = [standardised, *(w.sin() for w in waves), *(w.cos() for w in waves), action]
+        dtype = next(self.mlp.parameters()).dtype
+        with torch.autocast(standardised.device.type, enabled=False):  # a hundredth of a metre counts
+            said: torch.Tensor = self.mlp(torch.cat([part.to(dtype) for part in inputs], dim=-1))
+        return said
+
+
 class OdometryHead(nn.Module):
     """Next odometry from features, odometry and action.
 
@@ -33,11 +91,19 @@ class OdometryHead(nn.Module):
             left, and a turn in radians. Numbers after the pose change by differences.
         proprio_dim: ``P``.
         action_dim: ``A``.
+        by_state: What odometry and action alone say; None for nothing.
     """
 
-    def __init__(self, mlp: nn.Module, kind: Odometry, proprio_dim: int, action_dim: int) -> None:
+    def __init__(
+        self,
+        mlp: nn.Module,
+        kind: Odometry,
+        proprio_dim: int,
+        action_dim: int,
+        by_state: StateDynamics | None = None,
+    ) -> None:
         super().__init__()
-        self.mlp, self.kind = mlp, kind
+        self.mlp, self.kind, self.by_state = mlp, kind, by_state
         size = self.change_dim(kind, proprio_dim)
         self.register_buffer("change_mean", torch.zeros(size))
         self.register_buffer("change_std", torch.ones(size))
@@ -103,7 +169,11 @@ class OdometryHead(nn.Module):
         """(..., F), (..., P) standardised odometry, (..., A) -> (..., C) standardised change."""
         seen = standardised[..., POSE_DIM:] if self.kind == "pose" else standardised
         inputs = torch.cat([features, seen.to(features.dtype), action.to(features.dtype)], -1)
-        return self.expect(action, self.mlp(inputs))
+        change = self.expect(action, self.mlp(inputs))
+        if self.by_state is not None:
+            said = self.by_state(standardised, action)
+            change = change + self.left_open.to(change.dtype) * said.to(change.dtype)
+        return change
 
     def apply_change(self, proprio: torch.Tensor, change: torch.Tensor) -> torch.Tensor:
         """Odometry (..., P) after a standardised change (..., C), in the odometry's dtype at least."""

@@ -341,42 +341,17 @@ def test_imagined_odometry_is_to_come_back_where_the_head_sees_it(odometry):
     for t in range(3):
         set_out = at if odometry == "vector" else batch.proprio[:, 2 + t]
         target = head.change(set_out, batch.proprio[:, 3 + t])
-        errors.append((imagined.changes[:, t] - target).square().mean(-1))
+        apart = (imagined.changes[:, t] - target).abs()
+        far = apart > (1.0 if odometry == "vector" else torch.inf)  # the way back from far astray counts less
+        errors.append(torch.where(far, 2 * apart - 1, apart.square()).mean(-1))
         at = head.apply_change(at, imagined.changes[:, t])
+    assert (torch.stack(errors) > 1).any()
     known = batch.proprio_known[:, 2:5] & batch.proprio_known[:, 3:] & batch.action_known[:, 3:]
     expected = (torch.stack(errors, 1) * known).sum() / known.sum()
     torch.testing.assert_close(told, expected.detach().float())
 
 
-@pytest.mark.parametrize("odometry", ["vector", "pose"])
-def test_noise_on_odometry_is_to_be_undone(monkeypatch, odometry):
-    model = micro_model(odometry=odometry, proprio_dim=4)
-    model.heads.proprio.change_std.copy_(
-        torch.tensor([1.0, 2.0, 3.0, 4.0])[: model.heads.proprio.change_std.numel()]
-    )
-    batch = window_batch(model, 256, 6)
-    head, seen = model.heads.proprio, []
-
-    def undone(features, proprio, action):
-        seen.append(proprio)
-        return proprio, head.change(proprio, batch.proprio[:, 1:])
-
-    monkeypatch.setattr(model, "next_odometry", undone)
-    config = ObjectiveConfig(odometry_noise=0.5, proprio_dropout=0.0)
-    assert loss_of(model, batch, config=config)[1]["loss/proprio"] == 0.0
-    noise = seen[0] - batch.proprio[:, :-1]
-    if odometry == "pose":  # a head that is not shown the pose cannot undo anything
-        assert not noise.any()
-        return
-    torch.testing.assert_close(noise.std((0, 1)), 0.5 * head.change_std, rtol=0.2, atol=0.0)
-    assert (noise[..., 0].abs() < 0.05).float().mean() > 0.15, "most of it is small"
-    loss_of(model, batch, config=ObjectiveConfig(proprio_dropout=0.0))
-    assert torch.equal(seen[1], batch.proprio[:, :-1])
-
-
 def test_bad_shares_are_named():
-    with pytest.raises(ValueError, match="`odometry_noise` must be at least 0, got -1"):
-        ObjectiveConfig(odometry_noise=-1)
     with pytest.raises(ValueError, match=r"`full_noise_share` must be in \[0, 1\], got 1.5"):
         ObjectiveConfig(full_noise_share=1.5)
     with pytest.raises(ValueError, match="`rollout_horizon` must be at least 1, got 0"):
