@@ -9,6 +9,7 @@ Legend: ``...`` any leading sizes, ``A`` width of a float action, ``F`` features
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Protocol, Self
 
@@ -90,6 +91,14 @@ class OneHotActions:
         return (self.probabilities * (self.log_probabilities - other.log_probabilities)).sum(dim=-1)
 
 
+@functools.lru_cache
+def _quadrature(dtype: torch.dtype, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Gauss-Hermite points and shares; kept, because a CUDA graph copies nothing from the host."""
+    nodes, weights = np.polynomial.hermite_e.hermegauss(_QUADRATURE_NODES)
+    shares = torch.as_tensor(weights / weights.sum(), dtype=dtype, device=device)
+    return torch.as_tensor(nodes, dtype=dtype, device=device), shares
+
+
 class SquashedNormal:
     """Continuous actions in a box: a normal distribution put through tanh (SAC, Haarnoja et al. 2018).
 
@@ -121,10 +130,8 @@ class SquashedNormal:
 
     def entropy(self) -> torch.Tensor:
         """By Gauss-Hermite quadrature: that of the normal, and the mean log-slope of the squashing."""
-        nodes, weights = np.polynomial.hermite_e.hermegauss(_QUADRATURE_NODES)
         shape = (-1, *[1] * self.mean.ndim)
-        points = torch.as_tensor(nodes, dtype=self.mean.dtype, device=self.mean.device).view(shape)
-        shares = torch.as_tensor(weights / weights.sum()).to(points).view(shape)
+        points, shares = (part.view(shape) for part in _quadrature(self.mean.dtype, self.mean.device))
         slope = (shares * self._log_slope(self.mean + self.std * points)).sum(dim=0)
         return (self.std.log() + 0.5 * math.log(2 * math.pi * math.e) + slope).sum(dim=-1)
 

@@ -77,5 +77,5 @@ def imagined_return(
     The return of a plan: ``weight_1 = 1; weight_{t+1} = weight_t * discount * continuation_t``.
     """
     steps = torch.arange(reward_BT.shape[1] - 1, device=reward_BT.device)
-    factor_H = torch.as_tensor(discount, dtype=reward_BT.dtype, device=reward_BT.device) ** steps
+    factor_H = reward_BT.new_full((), discount) ** steps
     return (reach(continuation_BT)[:, :-1] * factor_H * reward_BT[:, 1:]).sum(dim=1)

@@ -72,6 +72,9 @@ class PolicyTrainingConfig(OptimizationConfig):
         reuse: Updates in a row that learn from one batch of rollouts: imagining is what takes the time. By
             the score function actor and critic learn in each; through the dynamics the actor learns in the
             first, the critic in all. It divides ``updates``.
+        noise_colour: Of the noise that actions are drawn with, over the frames of a rollout: 0 white, 1 pink,
+            2 red. What is pushed the same way for a while gets further (Eberhard et al. 2023, "Pink noise is
+            all you need"; Hollenstein et al. 2024, arXiv 2312.11091, for policies that learn from it).
         doubt: Rewards count as far as the model is sure of them: shrunk towards 0 by so many standard
             deviations of their predicted distribution; 0 for the plain mean.
         clone_updates: Updates by which the behaviour prior is cloned from the recorded actions, before every
@@ -94,6 +97,7 @@ class PolicyTrainingConfig(OptimizationConfig):
     forks: int = 16
     num_denoising_steps: int = 1
     reuse: int = 1
+    noise_colour: float = 0.0
     doubt: float = 0.0
     clone_updates: int = 0
     clone_frames: int = 100_000
@@ -105,6 +109,8 @@ class PolicyTrainingConfig(OptimizationConfig):
                 "`clone_updates` must be at least 0 and `clone_frames` at least 1, got "
                 f"{self.clone_updates} and {self.clone_frames}."
             )
+        if self.noise_colour < 0:
+            raise ValueError(f"`noise_colour` must be at least 0, got {self.noise_colour}.")
         if self.doubt < 0:
             raise ValueError(f"`doubt` must be at least 0, got {self.doubt}.")
         for name in ("horizon", "starts", "forks", "num_denoising_steps", "reuse"):

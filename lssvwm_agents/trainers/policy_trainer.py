@@ -10,7 +10,7 @@ import torch
 from torch.utils import _pytree as pytree
 from tqdm import tqdm
 
-from lssvwm_agents.planners import CudaGraphs
+from lssvwm_agents.planners import CudaGraphs, coloured_normal
 from lssvwm_agents.policies.actor_critic import ActorCritic
 from lssvwm_agents.policies.actor_critic_objective import ActorCriticObjective, check_guides
 from lssvwm_agents.policies.actors import Actor
@@ -126,11 +126,15 @@ class ImaginedUpdate:
             real["real_reward"] = torch.tensor(earned, device=device)
         state, seed = self._starts(batch), fold_in(training.seed, 33, batch)
         rows, horizon = state.batch_size * training.forks, training.horizon
-        noise = torch.randn(
-            (horizon, rows, self.model.config.action_dim),
-            generator=generator(device, seed, 0),
-            device=device,
-        )
+        noise = coloured_normal(
+            1,
+            rows,
+            horizon,
+            self.model.config.action_dim,
+            training.noise_colour,
+            generator(device, seed, 0),
+            device,
+        )[0].transpose(0, 1)
         of_frames = frame_noise(
             self.model, training.num_denoising_steps, horizon, rows, generator(device, seed, 1)
         )

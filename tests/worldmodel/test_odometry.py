@@ -9,7 +9,7 @@ import torch
 from lssvwm_agents.data.online import render_episodes
 from lssvwm_agents.envs import MazeConfig
 from lssvwm_agents.worldmodel import ObjectiveConfig, WorldModelConfig, world_model_loss
-from lssvwm_agents.worldmodel.odometry import OdometryHead
+from lssvwm_agents.worldmodel.odometry import OdometryHead, StateDynamics
 from tests.worldmodel.worldmodel_builders import (
     micro_model,
     state_distance,
@@ -234,3 +234,75 @@ def test_without_a_pose_no_motion_is_seen(options):
     state, _ = model.observe_latents(model.initial_state(2), latents, actions)
     assert not state.proprio_known.any()
     assert torch.equal(state.latent, latents[:, -1].to(state.latent.dtype))  # kept for policies
+
+
+def pushed_ball(rows: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Place and speed (rows, 2) before and after a push (rows, 1), between walls at -1 and 1."""
+    place, speed, push = 2 * torch.rand(rows) - 1, 0.2 * torch.randn(rows), 2 * torch.rand(rows, 1) - 1
+    place = torch.where(torch.rand(rows) < 0.3, place.sign(), place)  # often pressed against a wall
+    faster = 0.8 * speed + 0.1 * push[:, 0]
+    after = place + faster
+    stopped = after.abs() >= 1
+    after, faster = after.clamp(-1, 1), torch.where(stopped, 0.0, faster)
+    return torch.stack([place, speed], 1), torch.stack([after, faster], 1), push
+
+
+def test_state_dynamics_keep_a_ball_within_walls_whatever_features_say():
+    """Trained as the model is, features of pure noise beside; in the end a ball is pressed for 20 frames."""
+    torch.manual_seed(0)
+    mlp = torch.nn.Sequential(torch.nn.Linear(64 + 2 + 1, 32), torch.nn.SiLU(), torch.nn.Linear(32, 2))
+    module = OdometryHead(mlp, "vector", 2, 1, StateDynamics(2, 1, 2, hidden=64))
+    before, after, push = pushed_ball(2000)
+    module.fit(before, after, push)
+    features = torch.randn(2000, 64)
+    mean, std = before.mean(0), before.std(0)
+    optimizer = torch.optim.Adam(module.parameters(), 3e-3)
+    for _ in range(400):
+        rows = torch.randint(2000, (256,))
+        standard = (before[rows] - mean) / std
+        target = module.change(before[rows], after[rows])
+        whole = module.predict(features[rows], standard, push[rows])
+        alone = module.expect(push[rows], module.by_state(standard, push[rows]))
+        optimizer.zero_grad()
+        ((whole - target).square().mean() + (alone - target).square().mean()).backward()
+        optimizer.step()
+    ball, pressed = torch.tensor([[0.9, 0.0]]).repeat(50, 1), torch.ones(50, 1)
+    with torch.no_grad():
+        for _ in range(20):
+            change = module.predict(torch.randn(50, 64), (ball - mean) / std, pressed)
+            ball = module.apply_change(ball, change)
+    assert (ball[:, 0] - 1).abs().mean() < 0.1, "it is imagined at the wall"
+
+
+def test_state_dynamics_say_nothing_at_first_and_are_sharp_under_autocast():
+    torch.manual_seed(0)
+    dynamics = StateDynamics(2, 3, 2)
+    state, action = torch.randn(5, 7, 2, requires_grad=True), torch.randn(5, 7, 3, requires_grad=True)
+    assert not dynamics(state, action).any()
+    torch.nn.init.normal_(dynamics.mlp[-1].weight)
+    said = dynamics(state, action)
+    said.sum().backward()
+    assert state.grad.abs().min() > 0 and action.grad.abs().min() > 0  # a policy learns through them
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(dynamics(state, action), said)
+    dynamics.forget()
+    assert not dynamics(state, action).any()
+
+
+def test_state_dynamics_are_for_vectors_alone_and_learn_their_own_loss():
+    assert micro_model(odometry="pose", proprio_dim=4, state_dynamics=True).heads.proprio.by_state is None
+    assert micro_model(proprio_dim=0, state_dynamics=True).heads.proprio is None
+    model = micro_model(state_dynamics=True)
+    batch = window_batch(model, 4, 6)
+    config = ObjectiveConfig(rollout_weight=0.5, action_dropout=0.0, proprio_dropout=0.0)
+    told = world_model_loss(model, batch, torch.Generator().manual_seed(0), config)[1]["loss/state_dynamics"]
+    head, standardise = model.heads.proprio, model.backbone.conditioning.standardise
+    before, action = batch.proprio[:, :-1], batch.actions[:, 1:]
+    change = head.expect(action, head.by_state(standardise(before), action))
+    error = (change - head.change(before, batch.proprio[:, 1:])).square().mean(-1)
+    known = batch.proprio_known[:, 1:] & batch.action_known[:, 1:] & batch.proprio_known[:, :-1]
+    torch.testing.assert_close(told, ((error * known).sum() / known.sum()).detach(), check_dtype=False)
+    without = micro_model()
+    assert without.heads.proprio.by_state is None
+    losses = world_model_loss(without, batch, torch.Generator().manual_seed(0), config)[1]
+    assert "loss/state_dynamics" not in losses
