@@ -42,10 +42,12 @@ class RolloutSpan:
     Attributes:
         rollouts: The stretch.
         reach: (R, H) share of the rollout that still goes on.
+        end: Of the last stretch: the dynamics' state after its last frame; None of the others.
     """
 
     rollouts: ImaginedRollouts
     reach: torch.Tensor
+    end: FeatureState | None = None
 
 
 def dynamics_gradients(
@@ -109,7 +111,8 @@ def dynamics_gradients(
         total = total + share * loss.detach()
         shares.append(share)
         kept.append(told)
-        spans.append(RolloutSpan(rollouts.detach(), reach_RH))
+        end = state.detach() if begin + objective.truncation >= horizon else None
+        spans.append(RolloutSpan(rollouts.detach(), reach_RH, end))
     metrics = {
         name: sum(share * one[name] for share, one in zip(shares, kept, strict=True))  # type: ignore[misc]
         for name in kept[0]

@@ -15,6 +15,7 @@ from lssvwm_agents.policies.imagined_rollouts import FeatureValue
 from lssvwm_agents.policies.through_dynamics import RolloutSpan, critic_gradients, dynamics_gradients
 from lssvwm_agents.trainers.cuda_graph import GradientGraph, capture_gradients
 from lssvwm_agents.trainers.imagined_dynamics import ImaginedDynamics
+from lssvwm_agents.trainers.imagined_starts import Ended
 from lssvwm_agents.trainers.loss_modules import LossAndMetrics
 from lssvwm_agents.trainers.policy_config import PolicyTrainingConfig
 from lssvwm_agents.worldmodel import WorldModel, WorldState
@@ -82,8 +83,15 @@ class DynamicsUpdate:
         with torch.no_grad():
             for place, tensor in zip(self._captured.begun, tensors, strict=True):
                 place.copy_(tensor)
-        loss, metrics, _ = self._captured.first.replay()
+        loss, metrics, self._spans = self._captured.first.replay()
         return loss, metrics
+
+    @property
+    def ended(self) -> Ended:
+        """Where the rollouts of the batch that was imagined last ended."""
+        last = self._spans[-1]
+        assert isinstance(last.end, WorldState)
+        return last.end, last.reach[:, -1] * last.rollouts.continuation[:, -1]
 
     def later(self) -> LossAndMetrics:
         """Take the gradients of another update from the batch that was imagined last."""

@@ -23,6 +23,7 @@ from lssvwm_agents.policies.inputs import input_width
 from lssvwm_agents.report.run_info import file_sha256
 from lssvwm_agents.seeding import fold_in
 from lssvwm_agents.trainers.distributed import Process
+from lssvwm_agents.trainers.imagined_starts import ImaginedStarts
 from lssvwm_agents.trainers.policy_config import Algorithm, PolicyRecipe
 from lssvwm_agents.trainers.policy_starts import StartPool
 from lssvwm_agents.trainers.policy_trainer import improve_policy
@@ -237,6 +238,7 @@ class ActorCriticImprover:
             starts.stream_share,
             starts.stream_frames,
             prior,
+            ImaginedStarts(starts.go_on_share, starts.go_on_frames, training.horizon, training.seed),
         )
         policy.save(self.out / "policy")
         return result.finished

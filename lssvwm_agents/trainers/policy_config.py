@@ -27,6 +27,9 @@ class StartsConfig:
         stream_share: Share of the starts that are drawn from them.
         stream_frames: Real frames that each moves on by between two batches of rollouts.
         stream_steps: Moves after which such an episode is cut off; 0 for the environment's own number.
+        go_on_share: Share of the other starts that go on where rollouts of the last batch ended, so that
+            rollouts get where the policy comes to rest.
+        go_on_frames: How many imagined frames long a rollout may be in the end.
     """
 
     policies: tuple[str, ...] = ("explorer", "forager", "held_random")
@@ -38,8 +41,15 @@ class StartsConfig:
     stream_share: float = 0.5
     stream_frames: int = 4
     stream_steps: int = 0
+    go_on_share: float = 0.0
+    go_on_frames: int = 48
 
     def __post_init__(self) -> None:
+        if not 0.0 <= self.go_on_share < 1.0 or self.go_on_frames < 1:
+            raise ValueError(
+                "`go_on_share` must be in [0, 1), some starts are real, and `go_on_frames` at least 1, got "
+                f"{self.go_on_share} and {self.go_on_frames}."
+            )
         if not 0.0 <= self.stream_share <= 1.0 or min(self.streams, self.stream_steps) < 0:
             raise ValueError(
                 "`stream_share` must be in [0, 1], `streams` and `stream_steps` at least 0, got "

@@ -14,12 +14,14 @@ from lssvwm_agents.planners import CudaGraphs, coloured_normal
 from lssvwm_agents.policies.actor_critic import ActorCritic
 from lssvwm_agents.policies.actor_critic_objective import ActorCriticObjective, check_guides
 from lssvwm_agents.policies.actors import Actor
-from lssvwm_agents.policies.imagined_rollouts import ImaginedRollouts, imagine_policy
+from lssvwm_agents.policies.imagined_rollouts import FeatureState, ImaginedRollouts, imagine_policy
 from lssvwm_agents.policies.policy_gradients import ScoredBatch, score_batch, score_gradients
+from lssvwm_agents.policies.returns import reach
 from lssvwm_agents.seeding import fold_in, generator
 from lssvwm_agents.trainers.distributed import Process
 from lssvwm_agents.trainers.dynamics_update import DynamicsUpdate
 from lssvwm_agents.trainers.imagined_dynamics import ImaginedDynamics, frame_noise, recorded_value
+from lssvwm_agents.trainers.imagined_starts import ImaginedStarts
 from lssvwm_agents.trainers.loop import LoopResult, Share, TrainingLoop
 from lssvwm_agents.trainers.policy_config import PolicyTrainingConfig
 from lssvwm_agents.trainers.policy_starts import StartPool
@@ -38,10 +40,10 @@ def _imagine(
     state: WorldState,
     noise: torch.Tensor,
     of_frames: torch.Tensor | None,
-) -> ImaginedRollouts:
+) -> tuple[FeatureState, ImaginedRollouts]:
     """Rollouts from forks of ``state``; one function, so that it can be captured as a CUDA graph."""
     dynamics = ImaginedDynamics(model, training.num_denoising_steps, of_frames, training.doubt)
-    return imagine_policy(dynamics, model.repeat(state, training.forks), policy.actor, noise, policy.read)[1]
+    return imagine_policy(dynamics, model.repeat(state, training.forks), policy.actor, noise, policy.read)
 
 
 class ImaginedUpdate:
@@ -57,6 +59,7 @@ class ImaginedUpdate:
         stream_share: That share.
         stream_frames: Real frames that they move on by before a batch of rollouts.
         prior: What the policy is held near; frozen. None for nothing.
+        go_on: Rollouts that go on where those of the last batch ended; None for none.
     """
 
     def __init__(
@@ -70,12 +73,17 @@ class ImaginedUpdate:
         stream_share: float = 0.5,
         stream_frames: int = 4,
         prior: Actor | None = None,
+        go_on: ImaginedStarts | None = None,
     ) -> None:
         self.model, self.policy, self.pool = model, policy, pool
         self.objective, self.training = objective, training
         self.streams, self.stream_frames, self.prior = streams, stream_frames, prior
         self.from_streams = 0 if streams is None else round(stream_share * training.starts)
-        imagine: Callable[..., ImaginedRollouts] = functools.partial(_imagine, model, policy, training)
+        self.go_on = ImaginedStarts(0.0, 0, training.horizon, training.seed) if go_on is None else go_on
+        self._ages = torch.zeros(0, dtype=torch.int64)
+        imagine: Callable[..., tuple[FeatureState, ImaginedRollouts]] = functools.partial(
+            _imagine, model, policy, training
+        )
         self._bootstrap = None if objective.bootstrap == "critic" else recorded_value(model)
         check_guides(objective, prior, self._bootstrap)
         self._imagine = CudaGraphs(imagine) if training.cuda_graph else imagine
@@ -97,6 +105,7 @@ class ImaginedUpdate:
             return self._dynamics.later()
         state, noise, of_frames, real = self._begin(number)
         loss, metrics = self._dynamics.first(state, noise, of_frames)
+        self.go_on.keep(self._dynamics.ended, self._ages)
         self._begun, self.beyond_bins = number, metrics["beyond_bins"].clone()
         return loss, {**metrics, **real}
 
@@ -106,7 +115,9 @@ class ImaginedUpdate:
         if self._scored is None or self._scored[0] != number:
             state, noise, of_frames, real = self._begin(number)
             with torch.no_grad():
-                rollouts = self._imagine(state.detach(), noise, of_frames)
+                end, rollouts = self._imagine(state.detach(), noise, of_frames)
+            assert isinstance(end, WorldState)
+            self.go_on.keep((end, reach(rollouts.continuation)[:, -1]), self._ages)
             batch = score_batch(self.policy, rollouts, self.objective, self.prior, self._bootstrap)
             self._scored = (number, batch, real)
         _, batch, real = self._scored
@@ -141,11 +152,14 @@ class ImaginedUpdate:
         return state, noise, of_frames, real
 
     def _starts(self, batch: int) -> WorldState:
-        """Memories that a batch starts from: of the pool, and of the policy's own episodes."""
+        """Memories that a batch starts from: of the pool, of the policy's own episodes, and imagined ones."""
         own = self.from_streams
+        going_on, ages = self.go_on.draw(batch, self.training.starts - own)
+        recorded = self.training.starts - own - len(ages)
+        self._ages = torch.cat([torch.zeros(recorded + own, dtype=torch.int64), ages])
         parts = []
-        if self.training.starts > own:
-            parts.append(self.pool.draw(batch, self.training.starts - own))
+        if recorded:
+            parts.append(self.pool.draw(batch, recorded))
         if own:
             assert self.streams is not None
             world = self.streams.world
@@ -154,6 +168,8 @@ class ImaginedUpdate:
             )
             rows = order.repeat(-(-own // len(order)))[:own]
             parts.append(world.select(rows.to(self.model.device)))
+        if going_on is not None:
+            parts.append(going_on)
         joined: WorldState = pytree.tree_map(lambda *leaves: torch.cat(leaves), *parts)
         return joined
 
@@ -172,6 +188,7 @@ def improve_policy(
     stream_share: float = 0.5,
     stream_frames: int = 4,
     prior: Actor | None = None,
+    go_on: ImaginedStarts | None = None,
 ) -> LoopResult:
     """Improve ``policy`` until it has had ``training.updates`` updates in all; resumes where it was.
 
@@ -193,6 +210,8 @@ def improve_policy(
         stream_frames: Real frames that they move on by before a batch of rollouts.
         prior: A frozen actor of the policy's shape, on the model's device: the policy begins as a copy of it,
             and is held near it by ``objective.prior_weight``. None to begin without.
+        go_on: Rollouts that go on where those of the last batch ended; a resumed run begins without any. None
+            for none.
     """
     model.eval().requires_grad_(False)
     if prior is not None:
@@ -200,7 +219,7 @@ def improve_policy(
     policy.log_entropy_weight.requires_grad_(objective.entropy_target > 0)
     streams = None if make_streams is None or stream_share == 0 else make_streams(policy)
     update = ImaginedUpdate(
-        model, policy, pool, objective, training, streams, stream_share, stream_frames, prior
+        model, policy, pool, objective, training, streams, stream_share, stream_frames, prior, go_on
     )
     loop = TrainingLoop(policy, training, process, directory, PHASE, tensorboard, update)
     if loop.update == 0:
