@@ -307,7 +307,7 @@ def point_maze() -> Experiment:
         model=WorldModelConfig(
             backbone=BackboneConfig(width=96, block_sizes=(1, 2, 1), window=4),
             proprio_dim=4,
-            state_dynamics=True,
+            odometry_dynamics=True,
             value_discount=0.95,
             symlog_limit=5.0,  # at the goal an action of five steps pays nearly 5, twenty of them nearly 100
         ),

@@ -241,7 +241,7 @@ class WorldModelConfig:
             sine and cosine of the heading; ``vector`` for any other.
         visual_odometry: Whether the model learns to see its own motion between two frames, so that it needs
             odometry for training alone; without effect where odometry is no ``pose``.
-        state_dynamics: Whether a network of odometry and action alone says most of how odometry changes, and
+        odometry_dynamics: Whether a network of odometry and action alone says most of how odometry changes, and
             features what is left: for odometry that is a physical state, such as place and speed; without
             effect where odometry is a ``pose``.
         objective: ``teacher_forcing`` (denoising frames only read memory) or ``diffusion_forcing``.
@@ -265,7 +265,7 @@ class WorldModelConfig:
     proprio_dim: int = 4
     odometry: Odometry = "vector"
     visual_odometry: bool = False
-    state_dynamics: bool = False
+    odometry_dynamics: bool = False
     objective: Objective = "teacher_forcing"
     denoiser: Denoiser = "stream"
     transformer: TransformerConfig = field(default_factory=TransformerConfig)

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from lssvwm_agents.worldmodel.config import Odometry
-from lssvwm_agents.worldmodel.odometry import OdometryHead, StateDynamics
+from lssvwm_agents.worldmodel.odometry import OdometryDynamics, OdometryHead
 
 
 def symlog(x: torch.Tensor) -> torch.Tensor:
@@ -69,7 +69,7 @@ class Heads(nn.Module):
         odometry: Odometry = "vector",
         latent_dim: int = 0,
         symlog_limit: float = 4.0,
-        state_dynamics: bool = False,
+        odometry_dynamics: bool = False,
     ) -> None:
         super().__init__()
         self.two_hot = TwoHot(num_bins, symlog_limit)
@@ -81,9 +81,9 @@ class Heads(nn.Module):
         if proprio_dim:
             inputs = feature_dim + OdometryHead.input_dim(odometry, proprio_dim) + action_dim
             changes = OdometryHead.change_dim(odometry, proprio_dim)
-            by_state = StateDynamics(proprio_dim, action_dim, changes) if state_dynamics else None
+            by_odometry = OdometryDynamics(proprio_dim, action_dim, changes) if odometry_dynamics else None
             mlp = _mlp(inputs, hidden, changes)
-            self.proprio = OdometryHead(mlp, odometry, proprio_dim, action_dim, by_state)
+            self.proprio = OdometryHead(mlp, odometry, proprio_dim, action_dim, by_odometry)
         self.visual_odometry: nn.Sequential | None = None  # from two latents and the action between them
         if latent_dim:
             change = OdometryHead.change_dim(odometry, proprio_dim)
@@ -99,8 +99,8 @@ class Heads(nn.Module):
             if isinstance(last, nn.Linear):
                 nn.init.zeros_(last.weight)
                 nn.init.zeros_(last.bias)
-        if self.proprio is not None and self.proprio.by_state is not None:
-            self.proprio.by_state.forget()
+        if self.proprio is not None and self.proprio.by_odometry is not None:
+            self.proprio.by_odometry.forget()
 
 
 def _mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:

@@ -80,7 +80,7 @@ class WorldModel(
             config.odometry,
             math.prod(config.tokenizer.latent_shape) if config.sees_motion else 0,
             config.symlog_limit,
-            config.state_dynamics and config.odometry == "vector",
+            config.odometry_dynamics and config.odometry == "vector",
         )
 
     @property

@@ -82,7 +82,9 @@ class ObjectiveConfig:
         reward_weight: Of the reward head's cross-entropy.
         continuation_weight: Of the continuation head's cross-entropy.
         value_weight: Of the value head's cross-entropy.
-        proprio_weight: Of the odometry head's squared error, in deviations of a change.
+        proprio_weight: Of the odometry head's squared error, in deviations of a change (in rollouts of a
+            ``vector`` twice Huber's loss), and of the same by odometry and action alone, where there are
+            odometry dynamics.
     """
 
     full_noise_share: float = 0.5
@@ -197,7 +199,7 @@ def world_model_loss(
         "continuation": config.continuation_weight,
         "value": config.value_weight,
         "proprio": config.proprio_weight,
-        "state_dynamics": config.proprio_weight,
+        "odometry_dynamics": config.proprio_weight,
         "visual_odometry": config.proprio_weight,
     }
     total = torch.stack([weights[name] * value for name, value in parts.items()]).sum()
@@ -314,9 +316,9 @@ def _odometry_losses(
     assert head is not None
     before, actions = proprio[:, :-1], batch.actions[:, 1:]
     changes = {"proprio": model.next_odometry(features[:, :-1], before, actions)[1]}
-    if head.by_state is not None:
+    if head.by_odometry is not None:
         standardised = model.backbone.conditioning.standardise(before)
-        changes["state_dynamics"] = head.expect(actions, head.by_state(standardised, actions))
+        changes["odometry_dynamics"] = head.expect(actions, head.by_odometry(standardised, actions))
     target = head.change(before, proprio[:, 1:])
     known = batch.proprio_known & batch.action_known
     mask = (known & valid)[:, 1:] & batch.proprio_known[:, :-1] & valid[:, :-1]

@@ -9,7 +9,7 @@ action decides. What is left to learn is what stops a move. (Errors of odometry 
 too much in every frame is a quarter turn after a few hundred.)
 
 Odometry that is a physical state, such as the place and speed of a ball, says most of its own change: a wall
-is where no recorded ball went. :class:`StateDynamics` learns that from odometry and action alone, for which
+is where no recorded ball went. :class:`OdometryDynamics` learns that from odometry and action alone, for which
 few examples suffice, and features add what odometry does not hold. Where both are learnt as one, features,
 many times as many numbers, are believed as much, and a ball pressed against a wall creeps through it.
 
@@ -28,7 +28,7 @@ from lssvwm_agents.worldmodel.config import Odometry
 POSE_DIM = 4
 
 
-class StateDynamics(nn.Module):
+class OdometryDynamics(nn.Module):
     """What odometry and action alone say of a change: an MLP on Fourier features of the odometry.
 
     Sines and cosines (Tancik et al. 2020, arXiv 2006.10739) let it bend sharply where something is touched.
@@ -91,7 +91,7 @@ class OdometryHead(nn.Module):
             left, and a turn in radians. Numbers after the pose change by differences.
         proprio_dim: ``P``.
         action_dim: ``A``.
-        by_state: What odometry and action alone say; None for nothing.
+        by_odometry: What odometry and action alone say; None for nothing.
     """
 
     def __init__(
@@ -100,10 +100,10 @@ class OdometryHead(nn.Module):
         kind: Odometry,
         proprio_dim: int,
         action_dim: int,
-        by_state: StateDynamics | None = None,
+        by_odometry: OdometryDynamics | None = None,
     ) -> None:
         super().__init__()
-        self.mlp, self.kind, self.by_state = mlp, kind, by_state
+        self.mlp, self.kind, self.by_odometry = mlp, kind, by_odometry
         size = self.change_dim(kind, proprio_dim)
         self.register_buffer("change_mean", torch.zeros(size))
         self.register_buffer("change_std", torch.ones(size))
@@ -170,8 +170,8 @@ class OdometryHead(nn.Module):
         seen = standardised[..., POSE_DIM:] if self.kind == "pose" else standardised
         inputs = torch.cat([features, seen.to(features.dtype), action.to(features.dtype)], -1)
         change = self.expect(action, self.mlp(inputs))
-        if self.by_state is not None:
-            said = self.by_state(standardised, action)
+        if self.by_odometry is not None:
+            said = self.by_odometry(standardised, action)
             change = change + self.left_open.to(change.dtype) * said.to(change.dtype)
         return change
 

@@ -95,8 +95,9 @@ class OneHotActions:
 def _quadrature(dtype: torch.dtype, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     """Gauss-Hermite points and shares; kept, because a CUDA graph copies nothing from the host."""
     nodes, weights = np.polynomial.hermite_e.hermegauss(_QUADRATURE_NODES)
-    shares = torch.as_tensor(weights / weights.sum(), dtype=dtype, device=device)
-    return torch.as_tensor(nodes, dtype=dtype, device=device), shares
+    with torch.inference_mode(False):  # whoever asks first, later ones may want gradients
+        shares = torch.as_tensor(weights / weights.sum(), dtype=dtype, device=device)
+        return torch.as_tensor(nodes, dtype=dtype, device=device), shares
 
 
 class SquashedNormal:

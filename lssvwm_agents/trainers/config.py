@@ -32,7 +32,8 @@ class OptimizationConfig:
         bfloat16: Autocast to bfloat16 on CUDA; the weights stay float32.
         compile: Run the model through `torch.compile` (on CUDA; a minute at the first update of each length).
         cuda_graph: Replay CUDA graphs (on CUDA, with one process): of the world model's forward and backward,
-            or of the rollouts that a policy learns from by the score function.
+            of the rollouts that a policy learns from by the score function, or of its whole updates through
+            the dynamics.
         seed: Of weights, data and noise.
         log_every: Updates between lines of the log.
         validate_every: Updates between validations; 0 for only one, at the end.

@@ -38,7 +38,11 @@ class GradientGraph(Generic[Result]):
     gradients: list[torch.Tensor | None]
 
     def replay(self) -> Result:
-        """Run it, and leave the gradients in the parameters; what it returns is valid until the next call."""
+        """Run it, and leave the gradients in the parameters.
+
+        What it returns is written anew by the next replay. Graphs captured later from the same pool leave it
+        as it is, since it was held when they were captured.
+        """
         self.graph.replay()
         for parameter, gradient in zip(self.parameters, self.gradients, strict=True):
             parameter.grad = gradient

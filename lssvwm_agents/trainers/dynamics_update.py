@@ -14,8 +14,8 @@ from lssvwm_agents.policies.actors import Actor
 from lssvwm_agents.policies.imagined_rollouts import FeatureValue
 from lssvwm_agents.policies.through_dynamics import RolloutSpan, critic_gradients, dynamics_gradients
 from lssvwm_agents.trainers.cuda_graph import GradientGraph, capture_gradients
+from lssvwm_agents.trainers.going_on import RolloutEnds
 from lssvwm_agents.trainers.imagined_dynamics import ImaginedDynamics
-from lssvwm_agents.trainers.imagined_starts import Ended
 from lssvwm_agents.trainers.loss_modules import LossAndMetrics
 from lssvwm_agents.trainers.policy_config import PolicyTrainingConfig
 from lssvwm_agents.worldmodel import WorldModel, WorldState
@@ -87,7 +87,7 @@ class DynamicsUpdate:
         return loss, metrics
 
     @property
-    def ended(self) -> Ended:
+    def ended(self) -> RolloutEnds:
         """Where the rollouts of the batch that was imagined last ended."""
         last = self._spans[-1]
         assert isinstance(last.end, WorldState)

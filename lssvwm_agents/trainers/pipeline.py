@@ -42,7 +42,7 @@ _SHAPES = (
     "num_bins",
     "value_head",
 )
-"""Fields of a model's configuration that decide which weights it has; visual odometry may differ."""
+"""Fields of a model's configuration that decide which weights it has; visual odometry and odometry dynamics may differ."""
 
 
 @dataclass(frozen=True)

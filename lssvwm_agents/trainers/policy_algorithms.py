@@ -23,7 +23,7 @@ from lssvwm_agents.policies.inputs import input_width
 from lssvwm_agents.report.run_info import file_sha256
 from lssvwm_agents.seeding import fold_in
 from lssvwm_agents.trainers.distributed import Process
-from lssvwm_agents.trainers.imagined_starts import ImaginedStarts
+from lssvwm_agents.trainers.going_on import GoingOn
 from lssvwm_agents.trainers.policy_config import Algorithm, PolicyRecipe
 from lssvwm_agents.trainers.policy_starts import StartPool
 from lssvwm_agents.trainers.policy_trainer import improve_policy
@@ -147,6 +147,18 @@ def check_value(recipe: PolicyRecipe, config: WorldModelConfig) -> None:
         )
 
 
+def check_going_on(recipe: PolicyRecipe, config: WorldModelConfig) -> None:
+    """Refuse rollouts that go on beside others in a memory that grows with every frame.
+
+    Raises:
+        UserError: If rollouts are to go on, and the model has full attention.
+    """
+    if recipe.starts.go_on_share > 0 and config.backbone.memory == "full_attention":
+        raise UserError(
+            "`starts.go_on_share` needs a memory of constant size, got memory='full_attention': leave it at 0."
+        )
+
+
 def check_readable(recipe: PolicyRecipe, config: WorldModelConfig) -> None:
     """Refuse inputs that the world model has not.
 
@@ -171,13 +183,15 @@ class ActorCriticImprover:
 
     Raises:
         UserError: If there is a behaviour prior to be cloned, and no store to clone it from, or recorded
-            values or inputs are asked for that the model has not.
+            values or inputs are asked for that the model has not, or rollouts are to go on whose memory
+            grows.
     """
 
     def __init__(self, world: World, name: str, recipe: PolicyRecipe, out: Path, tensorboard: bool) -> None:
         check_recorded(recipe, world.store)
         check_value(recipe, world.model.config)
         check_readable(recipe, world.model.config)
+        check_going_on(recipe, world.model.config)
         self.world, self.model, self.env_id = world, world.model, world.env_id
         self.recipe, self.out, self.tensorboard = recipe, out, tensorboard
         self.config = PolicyConfig.for_actions(
@@ -238,7 +252,7 @@ class ActorCriticImprover:
             starts.stream_share,
             starts.stream_frames,
             prior,
-            ImaginedStarts(starts.go_on_share, starts.go_on_frames, training.horizon, training.seed),
+            GoingOn(starts.go_on_share, starts.go_on_frames, training.horizon, training.seed),
         )
         policy.save(self.out / "policy")
         return result.finished

@@ -15,7 +15,7 @@ Algorithm = Literal["actor-critic", "ppo", "sac"]
 
 @dataclass(frozen=True)
 class StartsConfig:
-    """Real contexts that imagination starts from.
+    """What imagination starts from.
 
     Attributes:
         policies: Mazes rendered on the device: scripted policies that walk there, in turns.
@@ -27,9 +27,10 @@ class StartsConfig:
         stream_share: Share of the starts that are drawn from them.
         stream_frames: Real frames that each moves on by between two batches of rollouts.
         stream_steps: Moves after which such an episode is cut off; 0 for the environment's own number.
-        go_on_share: Share of the other starts that go on where rollouts of the last batch ended, so that
-            rollouts get where the policy comes to rest.
-        go_on_frames: How many imagined frames long a rollout may be in the end.
+        go_on_share: Share of the starts beside the streams' that go on where rollouts of the last batch ended,
+            so that rollouts get where the policy comes to rest; every rollout's memory is then kept. At least
+            one start is a real one.
+        go_on_frames: How many imagined frames long a rollout may be in the end; at least two horizons.
     """
 
     policies: tuple[str, ...] = ("explorer", "forager", "held_random")
@@ -244,6 +245,12 @@ class PolicyRecipe:
         check_inputs(self.inputs)
         if not 0.0 < self.symlog_limit <= 15.0:
             raise ValueError(f"`symlog_limit` must be in (0, 15], got {self.symlog_limit}.")
+        horizon = self.training.horizon
+        if self.starts.go_on_share > 0 and self.starts.go_on_frames < 2 * horizon:
+            raise ValueError(
+                f"`go_on_frames` must be at least two horizons of {horizon} for a rollout to go on, got "
+                f"{self.starts.go_on_frames}."
+            )
         if self.objective.prior_weight > 0 and self.training.clone_updates == 0:
             raise ValueError(
                 "`prior_weight` holds the policy near a behaviour prior: set `clone_updates` above 0 to "

@@ -131,6 +131,12 @@ class PolicyRun:
                 f"`symlog_limit` is of the actor-critic: with --algo {options.algo} leave it at "
                 f"{PolicyRecipe.symlog_limit:g}, got {recipe.symlog_limit:g}."
             )
+        if options.algo != "actor-critic" and (recipe.starts.go_on_share > 0 or training.noise_colour > 0):
+            raise UserError(
+                "`starts.go_on_share` and `training.noise_colour` are of the actor-critic: with "
+                f"--algo {options.algo} leave them at 0, got {recipe.starts.go_on_share} and "
+                f"{training.noise_colour}."
+            )
         if options.model is not None:
             check_recorded(recipe, options.store)
         if options.store is not None:

@@ -20,8 +20,8 @@ from lssvwm_agents.policies.returns import reach
 from lssvwm_agents.seeding import fold_in, generator
 from lssvwm_agents.trainers.distributed import Process
 from lssvwm_agents.trainers.dynamics_update import DynamicsUpdate
+from lssvwm_agents.trainers.going_on import GoingOn
 from lssvwm_agents.trainers.imagined_dynamics import ImaginedDynamics, frame_noise, recorded_value
-from lssvwm_agents.trainers.imagined_starts import ImaginedStarts
 from lssvwm_agents.trainers.loop import LoopResult, Share, TrainingLoop
 from lssvwm_agents.trainers.policy_config import PolicyTrainingConfig
 from lssvwm_agents.trainers.policy_starts import StartPool
@@ -73,13 +73,13 @@ class ImaginedUpdate:
         stream_share: float = 0.5,
         stream_frames: int = 4,
         prior: Actor | None = None,
-        go_on: ImaginedStarts | None = None,
+        go_on: GoingOn | None = None,
     ) -> None:
         self.model, self.policy, self.pool = model, policy, pool
         self.objective, self.training = objective, training
         self.streams, self.stream_frames, self.prior = streams, stream_frames, prior
         self.from_streams = 0 if streams is None else round(stream_share * training.starts)
-        self.go_on = ImaginedStarts(0.0, 0, training.horizon, training.seed) if go_on is None else go_on
+        self.go_on = GoingOn(0.0, 0, training.horizon, training.seed) if go_on is None else go_on
         self._ages = torch.zeros(0, dtype=torch.int64)
         imagine: Callable[..., tuple[FeatureState, ImaginedRollouts]] = functools.partial(
             _imagine, model, policy, training
@@ -154,7 +154,7 @@ class ImaginedUpdate:
     def _starts(self, batch: int) -> WorldState:
         """Memories that a batch starts from: of the pool, of the policy's own episodes, and imagined ones."""
         own = self.from_streams
-        going_on, ages = self.go_on.draw(batch, self.training.starts - own)
+        resumed, ages = self.go_on.draw(batch, self.training.starts - own)
         recorded = self.training.starts - own - len(ages)
         self._ages = torch.cat([torch.zeros(recorded + own, dtype=torch.int64), ages])
         parts = []
@@ -168,8 +168,8 @@ class ImaginedUpdate:
             )
             rows = order.repeat(-(-own // len(order)))[:own]
             parts.append(world.select(rows.to(self.model.device)))
-        if going_on is not None:
-            parts.append(going_on)
+        if resumed is not None:
+            parts.append(resumed)
         joined: WorldState = pytree.tree_map(lambda *leaves: torch.cat(leaves), *parts)
         return joined
 
@@ -188,7 +188,7 @@ def improve_policy(
     stream_share: float = 0.5,
     stream_frames: int = 4,
     prior: Actor | None = None,
-    go_on: ImaginedStarts | None = None,
+    go_on: GoingOn | None = None,
 ) -> LoopResult:
     """Improve ``policy`` until it has had ``training.updates`` updates in all; resumes where it was.
 

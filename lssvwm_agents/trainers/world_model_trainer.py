@@ -30,7 +30,8 @@ def build_world_model(
 ) -> WorldModel:
     """A world model with a trained, frozen tokenizer inside; the rest is fresh, or that of ``init``.
 
-    Visual odometry may be had by one of the two alone: it is then fresh, or left behind. Heads of reward and
+    Visual odometry and odometry dynamics may be had by one of the two alone: they are then fresh, and say
+    nothing at first, or left behind. Heads of reward and
     value whose bins mean other numbers (``symlog_limit``) are fresh.
     """
     torch.manual_seed(fold_in(seed, 4))
@@ -40,6 +41,8 @@ def build_world_model(
         fresh: tuple[str, ...] = ()
         if init.config.sees_motion != config.sees_motion:
             fresh += ("heads.visual_odometry.",)
+        if has_odometry_dynamics(init) != has_odometry_dynamics(model):
+            fresh += ("heads.proprio.by_odometry.",)
         if init.config.symlog_limit != config.symlog_limit:
             fresh += ("heads.reward.", "heads.value.")
         if fresh:
@@ -49,6 +52,11 @@ def build_world_model(
     model.tokenizer.load_state_dict(tokenizer.state_dict())
     model.tokenizer.requires_grad_(False)
     return model.to(device)
+
+
+def has_odometry_dynamics(model: WorldModel) -> bool:
+    """Whether odometry and action alone say a part of how the model's odometry changes."""
+    return model.heads.proprio is not None and model.heads.proprio.by_odometry is not None
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import torch
 from lssvwm_agents.data.online import render_episodes
 from lssvwm_agents.envs import MazeConfig
 from lssvwm_agents.worldmodel import ObjectiveConfig, WorldModelConfig, world_model_loss
-from lssvwm_agents.worldmodel.odometry import OdometryHead, StateDynamics
+from lssvwm_agents.worldmodel.odometry import OdometryDynamics, OdometryHead
 from tests.worldmodel.worldmodel_builders import (
     micro_model,
     state_distance,
@@ -247,11 +247,11 @@ def pushed_ball(rows: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return torch.stack([place, speed], 1), torch.stack([after, faster], 1), push
 
 
-def test_state_dynamics_keep_a_ball_within_walls_whatever_features_say():
+def test_odometry_dynamics_keep_a_ball_within_walls_whatever_features_say():
     """Trained as the model is, features of pure noise beside; in the end a ball is pressed for 20 frames."""
     torch.manual_seed(0)
     mlp = torch.nn.Sequential(torch.nn.Linear(64 + 2 + 1, 32), torch.nn.SiLU(), torch.nn.Linear(32, 2))
-    module = OdometryHead(mlp, "vector", 2, 1, StateDynamics(2, 1, 2, hidden=64))
+    module = OdometryHead(mlp, "vector", 2, 1, OdometryDynamics(2, 1, 2, hidden=64))
     before, after, push = pushed_ball(2000)
     module.fit(before, after, push)
     features = torch.randn(2000, 64)
@@ -262,7 +262,7 @@ def test_state_dynamics_keep_a_ball_within_walls_whatever_features_say():
         standard = (before[rows] - mean) / std
         target = module.change(before[rows], after[rows])
         whole = module.predict(features[rows], standard, push[rows])
-        alone = module.expect(push[rows], module.by_state(standard, push[rows]))
+        alone = module.expect(push[rows], module.by_odometry(standard, push[rows]))
         optimizer.zero_grad()
         ((whole - target).square().mean() + (alone - target).square().mean()).backward()
         optimizer.step()
@@ -274,9 +274,9 @@ def test_state_dynamics_keep_a_ball_within_walls_whatever_features_say():
     assert (ball[:, 0] - 1).abs().mean() < 0.1, "it is imagined at the wall"
 
 
-def test_state_dynamics_say_nothing_at_first_and_are_sharp_under_autocast():
+def test_odometry_dynamics_say_nothing_at_first_and_are_sharp_under_autocast():
     torch.manual_seed(0)
-    dynamics = StateDynamics(2, 3, 2)
+    dynamics = OdometryDynamics(2, 3, 2)
     state, action = torch.randn(5, 7, 2, requires_grad=True), torch.randn(5, 7, 3, requires_grad=True)
     assert not dynamics(state, action).any()
     torch.nn.init.normal_(dynamics.mlp[-1].weight)
@@ -289,20 +289,24 @@ def test_state_dynamics_say_nothing_at_first_and_are_sharp_under_autocast():
     assert not dynamics(state, action).any()
 
 
-def test_state_dynamics_are_for_vectors_alone_and_learn_their_own_loss():
-    assert micro_model(odometry="pose", proprio_dim=4, state_dynamics=True).heads.proprio.by_state is None
-    assert micro_model(proprio_dim=0, state_dynamics=True).heads.proprio is None
-    model = micro_model(state_dynamics=True)
+def test_odometry_dynamics_are_for_vectors_alone_and_learn_their_own_loss():
+    assert (
+        micro_model(odometry="pose", proprio_dim=4, odometry_dynamics=True).heads.proprio.by_odometry is None
+    )
+    assert micro_model(proprio_dim=0, odometry_dynamics=True).heads.proprio is None
+    model = micro_model(odometry_dynamics=True)
     batch = window_batch(model, 4, 6)
     config = ObjectiveConfig(rollout_weight=0.5, action_dropout=0.0, proprio_dropout=0.0)
-    told = world_model_loss(model, batch, torch.Generator().manual_seed(0), config)[1]["loss/state_dynamics"]
+    told = world_model_loss(model, batch, torch.Generator().manual_seed(0), config)[1][
+        "loss/odometry_dynamics"
+    ]
     head, standardise = model.heads.proprio, model.backbone.conditioning.standardise
     before, action = batch.proprio[:, :-1], batch.actions[:, 1:]
-    change = head.expect(action, head.by_state(standardise(before), action))
+    change = head.expect(action, head.by_odometry(standardise(before), action))
     error = (change - head.change(before, batch.proprio[:, 1:])).square().mean(-1)
     known = batch.proprio_known[:, 1:] & batch.action_known[:, 1:] & batch.proprio_known[:, :-1]
     torch.testing.assert_close(told, ((error * known).sum() / known.sum()).detach(), check_dtype=False)
     without = micro_model()
-    assert without.heads.proprio.by_state is None
+    assert without.heads.proprio.by_odometry is None
     losses = world_model_loss(without, batch, torch.Generator().manual_seed(0), config)[1]
-    assert "loss/state_dynamics" not in losses
+    assert "loss/odometry_dynamics" not in losses

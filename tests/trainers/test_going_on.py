@@ -8,7 +8,7 @@ import torch
 from lssvwm_agents.planners import ContinuousActions
 from lssvwm_agents.policies.actor_critic import ActorCritic, PolicyConfig
 from lssvwm_agents.policies.actor_critic_objective import ActorCriticObjective
-from lssvwm_agents.trainers.imagined_starts import ImaginedStarts
+from lssvwm_agents.trainers.going_on import GoingOn
 from lssvwm_agents.trainers.policy_config import PolicyTrainingConfig, StartsConfig
 from lssvwm_agents.trainers.policy_trainer import ImaginedUpdate
 from tests.worldmodel.worldmodel_builders import micro_model
@@ -25,12 +25,12 @@ def old(starts):
 
 
 def test_the_first_batch_has_no_imagined_starts():
-    state, ages = ImaginedStarts(0.5, 48, 8, 0).draw(0, 6)
+    state, ages = GoingOn(0.5, 48, 8, 0).draw(0, 6)
     assert state is None and len(ages) == 0
 
 
 def test_a_share_of_the_starts_goes_on_and_grows_older():
-    starts = ImaginedStarts(0.5, 24, 8, 0)
+    starts = GoingOn(0.5, 24, 8, 0)
     starts.keep((numbered(12), torch.ones(12)), old(6))  # two forks of each start
     state, ages = starts.draw(1, 6)
     assert state.batch_size == 3 and len(set(state.proprio[:, 0].tolist())) == 3
@@ -46,7 +46,7 @@ def test_a_share_of_the_starts_goes_on_and_grows_older():
 
 
 def test_what_came_to_an_end_does_not_go_on():
-    starts = ImaginedStarts(0.5, 48, 8, 0)
+    starts = GoingOn(0.5, 48, 8, 0)
     starts.keep((numbered(4), torch.tensor([0.1, 0.9, 0.4, 0.0])), old(4))
     state, ages = starts.draw(1, 4)
     assert state.proprio[:, 0].tolist() == [1.0] and ages.tolist() == [8]
@@ -55,7 +55,7 @@ def test_what_came_to_an_end_does_not_go_on():
 
 
 def test_without_a_share_nothing_is_kept():
-    starts = ImaginedStarts(0.0, 48, 8, 0)
+    starts = GoingOn(0.0, 48, 8, 0)
     starts.keep((numbered(4), torch.ones(4)), old(4))
     assert starts.draw(1, 4)[0] is None
 
@@ -83,7 +83,7 @@ def an_update(gradient="dynamics", share=0.5, **training):
         Pool(model),
         ActorCriticObjective(gradient, truncation=2),
         settings,
-        go_on=ImaginedStarts(share, 6, settings.horizon, 0),
+        go_on=GoingOn(share, 6, settings.horizon, 0),
     )
 
 
