@@ -241,9 +241,9 @@ class WorldModelConfig:
             sine and cosine of the heading; ``vector`` for any other.
         visual_odometry: Whether the model learns to see its own motion between two frames, so that it needs
             odometry for training alone; without effect where odometry is no ``pose``.
-        odometry_dynamics: Whether a network of odometry and action alone says most of how odometry changes, and
-            features what is left: for odometry that is a physical state, such as place and speed; without
-            effect where odometry is a ``pose``.
+        odometry_dynamics: Whether a network of odometry and action alone says most of how odometry changes,
+            and features what is left: for odometry that is a physical state, such as place and speed, and
+            stays within what was recorded; without effect where odometry is a ``pose``.
         objective: ``teacher_forcing`` (denoising frames only read memory) or ``diffusion_forcing``.
         denoiser: ``stream`` (noisy tokens go through the backbone's own layers) or ``diffusers`` (a
             transformer of that package gets what the layers read from memory; needs ``teacher_forcing``).

@@ -9,9 +9,9 @@ action decides. What is left to learn is what stops a move. (Errors of odometry 
 too much in every frame is a quarter turn after a few hundred.)
 
 Odometry that is a physical state, such as the place and speed of a ball, says most of its own change: a wall
-is where no recorded ball went. :class:`OdometryDynamics` learns that from odometry and action alone, for which
-few examples suffice, and features add what odometry does not hold. Where both are learnt as one, features,
-many times as many numbers, are believed as much, and a ball pressed against a wall creeps through it.
+is where no recorded ball went. :class:`OdometryDynamics` learns that from odometry and action alone, for
+which few examples suffice, and features add what odometry does not hold. Where both are learnt as one,
+features, many times as many numbers, are believed as much, and a ball pressed against a wall creeps through.
 
 Shape legend: P odometry   C change (P; for a pose P - 1)   F features   A action
 """

@@ -1,8 +1,8 @@
 """Imagined starts: rollouts that go on where those of the last batch ended.
 
 A rollout of a dozen frames from recorded moments hardly gets where the policy itself comes to rest, such as
-the corner that it is stuck in. One that goes on does, at no more frames an update, and an update sees rollouts
-of many ages (SHAC, Xu et al. 2022, section 3.2, lets all of its episodes go on).
+the corner that it is stuck in. One that goes on does, at no more frames an update, and an update sees
+rollouts of many ages (SHAC, Xu et al. 2022, section 3.2, lets all of its episodes go on).
 
 Legend: ``S`` starts of a batch, ``R`` its rollouts, some forks of each start.
 """

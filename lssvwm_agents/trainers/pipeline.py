@@ -42,7 +42,8 @@ _SHAPES = (
     "num_bins",
     "value_head",
 )
-"""Fields of a model's configuration that decide which weights it has; visual odometry and odometry dynamics may differ."""
+"""Fields of a model's configuration that decide which weights it has; visual odometry, odometry dynamics may
+differ."""
 
 
 @dataclass(frozen=True)

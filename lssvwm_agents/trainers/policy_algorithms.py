@@ -155,7 +155,8 @@ def check_going_on(recipe: PolicyRecipe, config: WorldModelConfig) -> None:
     """
     if recipe.starts.go_on_share > 0 and config.backbone.memory == "full_attention":
         raise UserError(
-            "`starts.go_on_share` needs a memory of constant size, got memory='full_attention': leave it at 0."
+            "`starts.go_on_share` needs a memory of constant size, got memory='full_attention': leave it "
+            "at 0."
         )
 
 

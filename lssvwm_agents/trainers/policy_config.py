@@ -27,9 +27,9 @@ class StartsConfig:
         stream_share: Share of the starts that are drawn from them.
         stream_frames: Real frames that each moves on by between two batches of rollouts.
         stream_steps: Moves after which such an episode is cut off; 0 for the environment's own number.
-        go_on_share: Share of the starts beside the streams' that go on where rollouts of the last batch ended,
-            so that rollouts get where the policy comes to rest; every rollout's memory is then kept. At least
-            one start is a real one.
+        go_on_share: Share of the starts beside the streams' that go on where rollouts of the last batch
+            ended, so that rollouts get where the policy comes to rest; every rollout's memory is then kept.
+            At least one start is a real one.
         go_on_frames: How many imagined frames long a rollout may be in the end; at least two horizons.
     """
 
