@@ -39,7 +39,7 @@ class GoingOn:
         """States that the batch with this number goes on from, and the frames that led to each."""
         may = torch.where(self._ages + self._horizon <= self._frames)[0]
         count = min(round(self._share * starts), len(may), starts - 1)
-        if self._ended is None or count == 0:
+        if self._ended is None or count <= 0:
             return None, torch.zeros(0, dtype=torch.int64)
         order = torch.randperm(len(may), generator=generator("cpu", self._seed, 37, batch))
         rows = may[order[:count]].sort().values

@@ -35,6 +35,7 @@ from lssvwm_agents.trainers.model_refresh import (
 )
 from lssvwm_agents.trainers.policy_algorithms import (
     Improver,
+    check_going_on,
     check_readable,
     check_recorded,
     check_value,
@@ -151,12 +152,19 @@ class PolicyRun:
         if options.model is None:
             check_refresh(options.refresh, options.env)
             check_value(recipe, RECIPES[options.refresh.recipe]().model)
+            check_going_on(recipe, RECIPES[options.refresh.recipe]().model)
         else:
             find_model(options.model)  # a wrong name is told before a folder is made
-            if recipe.objective.bootstrap != "critic" or training.clone_updates or recipe.inputs != FEATURES:
+            if (
+                recipe.objective.bootstrap != "critic"
+                or training.clone_updates
+                or recipe.inputs != FEATURES
+                or recipe.starts.go_on_share > 0
+            ):
                 model = load_model(options.model)
                 check_value(recipe, model.config)
                 check_readable(recipe, model.config)
+                check_going_on(recipe, model.config)
                 if training.clone_updates > 0 and options.store is not None:
                     check_fits(model, EpisodeStore.open(options.store))
         claim(

@@ -15,8 +15,10 @@ from lssvwm_agents.evaluate.policy import compare, evaluate_policy, growing_gap
 from lssvwm_agents.evaluate.policy_play import Played
 from lssvwm_agents.policies.actor_critic import load_policy
 from lssvwm_agents.policies.actor_critic_objective import ActorCriticObjective
+from lssvwm_agents.policies.actors import SquashedNormal, _quadrature
 from lssvwm_agents.policies.sure_rewards import sure_reward
 from lssvwm_agents.seeding import fold_in
+from lssvwm_agents.trainers.going_on import GoingOn
 from lssvwm_agents.trainers.model_refresh import RefreshConfig
 from lssvwm_agents.trainers.policy_algorithms import World
 from lssvwm_agents.trainers.policy_config import (
@@ -207,20 +209,75 @@ def test_through_the_dynamics_the_actor_moves_once_a_batch(tmp_path, models):
     assert any(not torch.equal(one, three) for one, three in critics)
 
 
-@pytest.mark.gpu
 @pytest.mark.parametrize("gradient", ["score_function", "dynamics"])
-def test_captured_updates_are_the_eager_ones(tmp_path, models, gradient):
-    learnt = []
-    for graph in (False, True):
-        one = dataclasses.replace(recipe(streams=0), objective=ActorCriticObjective(gradient, truncation=2))
-        training = dataclasses.replace(
-            one.training, updates=4, cuda_graph=graph, num_denoising_steps=2, reuse=2
-        )
-        settings = options(tmp_path / str(graph), model=models[MAZE], tensorboard=False)
-        run_policy(dataclasses.replace(one, training=training), dataclasses.replace(settings, device="cuda"))
-        learnt.append(weights(tmp_path / str(graph)))
-    for name, expected in learnt[0].items():
-        assert torch.allclose(learnt[1][name], expected, atol=1e-4), name
+def test_rollouts_go_on_beside_recorded_starts_and_streams(tmp_path, models, gradient, monkeypatch):
+    asked, kept, draw, keep = [], [], GoingOn.draw, GoingOn.keep
+
+    def spied_draw(self, batch, starts):
+        state, ages = draw(self, batch, starts)
+        asked.append((batch, starts, ages.tolist()))
+        return state, ages
+
+    def spied_keep(self, ended, ages):
+        assert (self._share, self._frames, self._horizon, self._seed) == (0.5, 9, 4, 7)
+        kept.append((len(ended[1]), ages.tolist()))
+        keep(self, ended, ages)
+
+    monkeypatch.setattr(GoingOn, "draw", spied_draw)
+    monkeypatch.setattr(GoingOn, "keep", spied_keep)
+    one = recipe(streams=3, go_on_share=0.5, go_on_frames=9)
+    training = dataclasses.replace(one.training, seed=7)
+    one = dataclasses.replace(one, training=training, objective=ActorCriticObjective(gradient, truncation=2))
+    run = PolicyRun(one, options(tmp_path / "run", model=models[MAZE], tensorboard=False))
+    assert run._improver(0).improve(0, None)
+    assert asked == [(0, 2, []), (1, 2, [4]), (2, 2, [4])]  # of four starts two are the streams'
+    assert kept == [(8, [0, 0, 0, 0]), (8, [0, 0, 0, 4]), (8, [0, 0, 0, 4])]
+
+
+def test_settings_of_the_actor_critic_are_refused_to_others(tmp_path, models):
+    coloured = dataclasses.replace(recipe(), training=PolicyTrainingConfig(noise_colour=1.0))
+    for settings, told in ((recipe(go_on_share=0.5), "0.5 and 0.0"), (coloured, "0.0 and 1.0")):
+        with pytest.raises(UserError, match=f"`training.noise_colour` are of the actor-critic.*{told}"):
+            PolicyRun(settings, options(tmp_path / "run", algo="ppo", model=models[MAZE]))
+
+
+def test_entropy_has_gradients_whoever_asked_for_it_first():
+    def actions(mean):
+        return SquashedNormal(mean, torch.ones(2, 3), -torch.ones(3), torch.ones(3))
+
+    _quadrature.cache_clear()
+    with torch.inference_mode():
+        actions(torch.ones(2, 3)).entropy()
+    mean = torch.ones(2, 3, requires_grad=True)
+    actions(mean).entropy().sum().backward()
+    assert (mean.grad < 0).all()
+
+
+def learn(out, model, gradient, device, graph):
+    """All that a policy is after four updates from two batches, without warmup."""
+    one = recipe(streams=0, go_on_share=0.5, go_on_frames=8)
+    training = dataclasses.replace(
+        one.training, updates=4, reuse=2, warmup_updates=0, num_denoising_steps=2, cuda_graph=graph
+    )
+    objective = ActorCriticObjective(gradient, truncation=2, entropy_target=0.5)
+    settings = dataclasses.replace(options(out, model=model, tensorboard=False), device=device)
+    run = PolicyRun(dataclasses.replace(one, training=training, objective=objective), settings)
+    assert run._improver(0).improve(0, None)
+    return load_policy(out).state_dict()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(
+    ("gradient", "env_id"), [("score_function", MAZE), ("dynamics", MAZE), ("dynamics", BOXED)]
+)
+def test_captured_updates_are_the_eager_ones(tmp_path, models, gradient, env_id):
+    """Critic, slow critic, scale and entropy weight too; four updates move a weight by some 2e-3."""
+    eager, captured = (
+        learn(tmp_path / str(graph), models[env_id], gradient, "cuda", graph) for graph in (False, True)
+    )
+    assert eager["log_entropy_weight"].abs() > 5e-4, "it moved"
+    for name, expected in eager.items():
+        torch.testing.assert_close(captured[name], expected, atol=1e-4, rtol=1e-4, msg=name)
 
 
 def test_a_stage_that_was_cut_off_is_done_again(tmp_path, models):

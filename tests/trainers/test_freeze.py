@@ -36,6 +36,27 @@ def test_weights_with_and_without_visual_odometry_start_each_other(seeing):
     assert (model.heads.visual_odometry is not None) == seeing
 
 
+@pytest.mark.parametrize(("theirs", "ours"), [(False, True), (True, False), (True, True)])
+def test_weights_with_and_without_odometry_dynamics_start_each_other(theirs, ours):
+    """Fresh ones say nothing; all else, buffers too, is that of the start."""
+    base = replace(maze_debug().model, proprio_dim=4, odometry="vector")
+    torch.manual_seed(1)
+    start = WorldModel(replace(base, odometry_dynamics=theirs))
+    with torch.no_grad():
+        start.heads.proprio.left_open.fill_(0.5)
+        for parameter in start.heads.parameters():
+            parameter.add_(0.1)
+    model = build_world_model(replace(base, odometry_dynamics=ours), start.tokenizer, 0, "cpu", start)
+    kept = start.state_dict()
+    for name, value in model.state_dict().items():
+        fresh = ours > theirs and name.startswith("heads.proprio.by_odometry.")
+        assert fresh or torch.equal(value, kept[name]), name
+    dynamics = model.heads.proprio.by_odometry
+    assert (dynamics is not None) == ours
+    if ours:
+        assert bool(dynamics(torch.ones(1, 4), torch.ones(1, base.action_dim)).any()) == theirs
+
+
 def test_heads_whose_bins_would_mean_other_numbers_begin_anew():
     base = with_maze(maze_debug()).model
     torch.manual_seed(1)

@@ -8,6 +8,7 @@ import torch
 
 from lssvwm_agents.data.online import render_episodes
 from lssvwm_agents.envs import MazeConfig
+from lssvwm_agents.recipes import RECIPES
 from lssvwm_agents.worldmodel import ObjectiveConfig, WorldModelConfig, world_model_loss
 from lssvwm_agents.worldmodel.odometry import OdometryDynamics, OdometryHead
 from tests.worldmodel.worldmodel_builders import (
@@ -116,6 +117,11 @@ def test_odometry_heads_begin_anew_and_the_layers_are_told_what_they_were():
     assert model.heads.proprio.by_action.any()
     model.fit_odometry(proprio, actions, recorded)
     assert not torch.equal(model.backbone.conditioning.proprio_std, told)
+    vector = micro_model(torch.float32, odometry_dynamics=True)
+    state, action = torch.randn(3, 2), torch.randn(3, vector.config.action_dim)
+    assert vector.heads.proprio.by_odometry(state, action).all()
+    vector.heads.forget_odometry()
+    assert not vector.heads.proprio.by_odometry(state, action).any()
 
 
 def test_turning_is_counted_across_the_half_circle():
@@ -289,6 +295,22 @@ def test_odometry_dynamics_say_nothing_at_first_and_are_sharp_under_autocast():
     assert not dynamics(state, action).any()
 
 
+def test_what_odometry_says_is_in_units_of_what_actions_leave_open():
+    model = micro_model(odometry_dynamics=True)
+    head = model.heads.proprio
+    assert (head.left_open - 1).abs().min() > 1e-2
+    features, state = torch.randn(5, model.feature_dim).double(), torch.randn(5, 2).double()
+    action = torch.randn(5, model.config.action_dim).double()
+    whole, said = head.predict(features, state, action), head.by_odometry(state, action)
+    head.by_odometry.forget()
+    torch.testing.assert_close(whole - head.predict(features, state, action), head.left_open * said)
+
+
+def test_point_mazes_have_odometry_dynamics():
+    config = RECIPES["point-maze"]().model
+    assert config.odometry_dynamics and config.odometry == "vector" and config.proprio_dim == 4
+
+
 def test_odometry_dynamics_are_for_vectors_alone_and_learn_their_own_loss():
     assert (
         micro_model(odometry="pose", proprio_dim=4, odometry_dynamics=True).heads.proprio.by_odometry is None
@@ -306,6 +328,12 @@ def test_odometry_dynamics_are_for_vectors_alone_and_learn_their_own_loss():
     error = (change - head.change(before, batch.proprio[:, 1:])).square().mean(-1)
     known = batch.proprio_known[:, 1:] & batch.action_known[:, 1:] & batch.proprio_known[:, :-1]
     torch.testing.assert_close(told, ((error * known).sum() / known.sum()).detach(), check_dtype=False)
+    light, heavy = (
+        world_model_loss(model, batch, torch.Generator().manual_seed(0), replace(config, **weights))[1]
+        for weights in ({"rollout_weight": 0.0}, {"rollout_weight": 0.0, "proprio_weight": 3.0})
+    )
+    weighed = 2.0 * (light["loss/proprio"] + light["loss/odometry_dynamics"])
+    torch.testing.assert_close(heavy["loss/total"] - light["loss/total"], weighed, check_dtype=False)
     without = micro_model()
     assert without.heads.proprio.by_odometry is None
     losses = world_model_loss(without, batch, torch.Generator().manual_seed(0), config)[1]
